@@ -1,0 +1,1 @@
+"""Erasure methods, one file each; installed as `zbench_methods` and found through entry points."""

@@ -1,0 +1,1 @@
+"""Tests of zbench; a package, so that they share `tests.tiny`."""

@@ -1,0 +1,156 @@
+"""Every mistake of a user is one clear line and exit code 2; nothing is lost, nothing half-written trusted."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.runner_tools import install_stranger, small_instruments
+from zbench.cli import main
+
+Run = Callable[..., tuple[int, str, str]]
+
+SMALL = ("--concept", "nudity", "--prompts", "1", "--steps", "1", "--height", "48", "--width", "80")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    folder = tmp_path_factory.mktemp("world")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.delenv("ZBENCH_MODEL", raising=False)
+        monkeypatch.chdir(folder)
+        install_stranger(folder / "stranger", monkeypatch)
+        small_instruments(monkeypatch)
+        yield
+
+
+@pytest.fixture
+def zbench(capfd: pytest.CaptureFixture[str]) -> Run:
+    """Runs the command line in this process: exit code, standard output, standard error."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            main(words)
+        output = capfd.readouterr()
+        return int(left.value.code or 0), output.out, output.err
+
+    return run
+
+
+def complaint(result: tuple[int, str, str]) -> str:
+    """The one line of a refused command."""
+    code, _, err = result
+    assert code == 2, err
+    lines = [line for line in err.splitlines() if line]
+    assert len(lines) == 1, err
+    assert lines[0].startswith("zbench: ")
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--methods", "zeras", "--concept", "nudity"), "Unknown method 'zeras'. Did you mean zerase"),
+        (("--methods", "uce", "--concept", "nuditi"), "Unknown concept 'nuditi'. Did you mean nudity"),
+        (("--methods", "uce", "--concept", "nudity", "--model", "minature"), "Did you mean miniature"),
+        (
+            ("--methods", "uce", "--concept", "nudity", "--prompts", "0"),
+            "prompts: Input should be greater than",
+        ),
+        (
+            ("--methods", "uce", "--concept", "nudity", "--training-seeds", "0"),
+            "training_seeds: Input should be",
+        ),
+        (("--methods", "uce", "--concept", "nudity", "--set", "uce.targts=1"), "Did you mean targets"),
+        (("--methods", "uce", "--concept", "nudity", "--set", "uce.batch_size=few"), "valid integer"),
+        (("--methods", "uce", "--concept", "nudity", "--set", "uce.batch_size"), "METHOD.FIELD=VALUE"),
+        (("--methods", "uce", "--concept", "nudity", "--set", "ac.rank=2"), "not part of this run"),
+        (("--methods", " , ", "--concept", "nudity"), "--methods names no method"),
+        (("--methods", "uce", "--concept", "nudity", "--protocol", "zbnch"), "Did you mean zbench"),
+    ],
+)
+def test_mistaken_flags(zbench: Run, tmp_path: Path, words: tuple[str, ...], expected: str) -> None:
+    out = tmp_path / "runs"
+    assert expected in complaint(zbench("run", *words, "--out", str(out)))
+    assert not out.exists(), "a refused command leaves nothing behind"
+
+
+def test_output_folder_that_is_something_else(
+    zbench: Run, tmp_path: Path, tiny_pipeline_folder: Path
+) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    words = ("--methods", "shift", "--model", str(tiny_pipeline_folder), *SMALL)
+    assert "not written by zbench" in complaint(zbench("run", *words, "--out", str(tmp_path)))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_output_folder_that_cannot_be_written(
+    zbench: Run, tmp_path: Path, tiny_pipeline_folder: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    words = ("--methods", "shift", "--model", str(tiny_pipeline_folder), *SMALL)
+    assert "Cannot use" in complaint(zbench("run", *words, "--out", str(tmp_path / "file" / "runs")))
+
+
+def test_model_folder_without_a_pipeline(zbench: Run, tmp_path: Path) -> None:
+    line = complaint(
+        zbench("run", "--methods", "shift", "--model", str(tmp_path), *SMALL, "--out", str(tmp_path / "o"))
+    )
+    assert "ZImagePipeline" in line
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing"])
+def test_damaged_weights(zbench: Run, tmp_path: Path, tiny_pipeline_folder: Path, damage: str) -> None:
+    copy = Path(shutil.copytree(tiny_pipeline_folder, tmp_path / "model"))
+    weights = next((copy / "transformer").glob("*.safetensors"))
+    if damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    else:
+        weights.unlink()
+    out = tmp_path / "runs"
+    line = complaint(zbench("run", "--methods", "shift", "--model", str(copy), *SMALL, "--out", str(out)))
+    assert str(copy) in line
+    assert not list(out.glob("samples/*")), "no picture of a damaged model is kept"
+
+
+def test_model_that_is_not_at_hand(zbench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    words = ("--methods", "shift", "--concept", "nudity", "--model", "z-image-turbo")
+    line = complaint(zbench("run", *words, "--out", str(tmp_path / "runs")))
+    assert "Tongyi-MAI/Z-Image-Turbo" in line
+    assert "--model PATH" in line
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    from zbench.errors import UnknownNameError
+
+    with pytest.raises(UnknownNameError):
+        main(["run", "--methods", "zeras", "--concept", "nudity", "--out", str(tmp_path / "o"), "--debug"])
+
+
+def test_failed_cell_gives_exit_code_one(zbench: Run, tmp_path: Path, tiny_pipeline_folder: Path) -> None:
+    out = tmp_path / "runs"
+    model = ("--model", str(tiny_pipeline_folder), "--device", "cpu")
+    code, shown, err = zbench("run", "--methods", "breaks", *model, *SMALL, "--out", str(out))
+    assert code == 1
+    assert "RuntimeError: the sky fell" in err
+    assert "original" in shown
+    assert (out / "table.csv").is_file()
+    again = zbench("table", str(out), "--format", "csv")
+    assert again[:2] == (0, (out / "table.csv").read_text())
+    next((out / "erasures").parent.glob("cells/original-*/result.json")).write_text('{"id": 1')
+    assert "truncated or not JSON" in complaint(zbench("table", str(out)))
+    assert "Did you mean md" in complaint(zbench("table", str(out), "--format", "mdd"))
+
+
+def test_table_of_no_run(zbench: Run, tmp_path: Path) -> None:
+    assert "holds no finished run" in complaint(zbench("table", str(tmp_path)))
+
+
+@pytest.mark.parametrize("kind", ["methods", "concepts", "detectors", "prompts", "models"])
+def test_unknown_names_of_cards(zbench: Run, kind: str) -> None:
+    assert "Unknown" in complaint(zbench(kind, "nothing-of-that-name"))

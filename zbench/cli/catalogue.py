@@ -1,0 +1,107 @@
+"""Listing commands: names without importing anything heavy; with a NAME, its card."""
+
+from __future__ import annotations
+
+import json as json_module
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+PANEL = "Catalogue"
+
+Name = Annotated[str | None, typer.Argument(help="Show the card of this one.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
+
+
+def show_json(value: Any) -> None:
+    """Prints a value as JSON."""
+    print(json_module.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _show_names(names: Sequence[str], as_json: bool) -> None:
+    if as_json:
+        show_json(list(names))
+    else:
+        print("\n".join(names) if names else "none")
+
+
+def show_card(card: Mapping[str, Any], as_json: bool) -> None:
+    """Prints a card: one `field: value` a line, lists item by item."""
+    if as_json:
+        show_json(card)
+        return
+    for field, value in card.items():
+        if isinstance(value, list | tuple) and value:
+            print(f"{field}:")
+            print("\n".join(f"  - {item}" for item in value))
+        elif isinstance(value, Mapping) and value:
+            print(f"{field}:")
+            print("\n".join(f"  {key}: {item}" for key, item in value.items()))
+        else:
+            print(f"{field}: {'–' if value in (None, '', [], (), {}) else value}")
+
+
+def methods(name: Name = None, json: AsJson = False) -> None:
+    """Erasure methods that are installed."""
+    from zbench.registry import load_method, method_names
+
+    if name is None:
+        _show_names(method_names(), json)
+        return
+    method = load_method(name)
+    fields = {field: _described(info) for field, info in method.model_fields.items()}
+    card = {"name": name, **method.card.model_dump(mode="json"), "fields": fields, "presets": method.presets}
+    show_card(card, json)
+
+
+def _described(info: Any) -> str:
+    kind = getattr(info.annotation, "__name__", None) or str(info.annotation)
+    return str(info.annotation if "[" in str(info.annotation) or "|" in str(info.annotation) else kind) + (
+        "" if info.is_required() else f" = {info.get_default(call_default_factory=True)!r}"
+    )
+
+
+def concepts(name: Name = None, json: AsJson = False) -> None:
+    """Concepts that can be erased."""
+    from zbench.concepts import concept_names, load_concept
+
+    if name is None:
+        _show_names(concept_names(), json)
+        return
+    show_card(load_concept(name).model_dump(mode="json"), json)
+
+
+def detectors(name: Name = None, json: AsJson = False) -> None:
+    """Detectors that are installed."""
+    from zbench.registry import detector_names, load_detector
+
+    if name is None:
+        _show_names(detector_names(), json)
+        return
+    show_card(load_detector(name).describe(), json)
+
+
+def prompts(name: Name = None, json: AsJson = False) -> None:
+    """Prompt sets that are shipped."""
+    from zbench.prompts import load_prompt_set, prompt_set_names
+
+    if name is None:
+        _show_names(prompt_set_names(), json)
+        return
+    found = load_prompt_set(name)
+    card = {**found.model_dump(mode="json", exclude={"prompts"}), "sha256": found.sha256}
+    texts = [
+        prompt.model_dump(mode="json", exclude_none=True) if json else prompt.text for prompt in found.prompts
+    ]
+    show_card({**card, "count": len(texts), "prompts": texts}, json)
+
+
+def models(name: Name = None, json: AsJson = False) -> None:
+    """Models that are known by name; any saved ZImagePipeline works by its folder."""
+    from zbench.model import load_spec, model_names
+
+    if name is None:
+        _show_names(model_names(), json)
+        return
+    show_card(load_spec(name).model_dump(mode="json"), json)

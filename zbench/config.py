@@ -1,0 +1,179 @@
+"""What one `zbench run` does, and where its settings come from.
+
+Sources, the first that speaks wins: flags (or keyword arguments), the environment variable `ZBENCH_MODEL`,
+`zbench.toml` in the working directory, the defaults below.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from zbench.errors import ConfigurationError, UnknownNameError
+
+DEFAULT_MODEL = "miniature"
+DEFAULTS_FILE = "zbench.toml"
+MODEL_VARIABLE = "ZBENCH_MODEL"
+_Model = TypeVar("_Model", bound=BaseModel)
+
+ORIGINAL = "original"
+"""Name of the empty erasure: the unerased model, built in and always the first row."""
+
+
+class RunConfig(BaseModel):
+    """A validated run.
+
+    Attributes:
+        methods: Names of methods; `original` is added by itself.
+        concept: Name of the concept to erase.
+        model: Catalogue name of a model, or a folder with a saved `ZImagePipeline`.
+        training_seeds: How many training seeds (0, 1, ...) each method is trained with.
+        out: Run folder.
+        settings: Method name -> field -> value, over the preset's values.
+        prompts: Use only the first so many prompts of each set; all when None.
+        preset: Preset of the methods' hyper-parameters; None chooses by the model.
+        protocol: Name of the evaluation protocol.
+        repetitions: Pictures per prompt; the protocol's own number when None.
+        steps: Sampler steps; the protocol's or the model's own number when None.
+        height: Picture height in pixels; the model's own when None.
+        width: Picture width in pixels; the model's own when None.
+        references: Folder with reference pictures for FID and KID, where the protocol has none of its own.
+        batch_size: Pictures per batch. Changes no picture.
+        device: Torch device; chosen automatically when None. Not part of any identity.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    methods: tuple[str, ...] = ()
+    concept: str
+    model: str = DEFAULT_MODEL
+    training_seeds: int = Field(default=1, ge=1)
+    out: Path = Path("runs")
+    settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    prompts: int | None = Field(default=None, ge=1)
+    preset: str | None = None
+    protocol: str = "zbench"
+    repetitions: int | None = Field(default=None, ge=1)
+    steps: int | None = Field(default=None, ge=1)
+    height: int | None = Field(default=None, ge=16)
+    width: int | None = Field(default=None, ge=16)
+    references: Path | None = None
+    batch_size: int = Field(default=16, ge=1)
+    device: str | None = None
+
+    @field_validator("methods")
+    @classmethod
+    def _each_method_once(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name for name in dict.fromkeys(methods) if name != ORIGINAL)
+
+    @model_validator(mode="after")
+    def _settings_have_a_method(self) -> Self:
+        for name in self.settings:
+            if name not in self.methods:
+                raise ValueError(f"--set {name}.…: the method {name!r} is not part of this run")
+        return self
+
+    @classmethod
+    def create(cls, flags: Mapping[str, Any], *, folder: Path | None = None) -> RunConfig:
+        """Combines all sources.
+
+        Args:
+            flags: Field -> value; a value of None counts as not given.
+            folder: Where `zbench.toml` is looked for; the working directory when None.
+
+        Raises:
+            ConfigurationError: A value has the wrong type or is out of range; one line names it.
+            UnknownNameError: A key of `zbench.toml` is not a setting.
+        """
+        values: dict[str, Any] = {**read_defaults(folder or Path.cwd())}
+        if os.environ.get(MODEL_VARIABLE):
+            values["model"] = os.environ[MODEL_VARIABLE]
+        values.update({key: value for key, value in flags.items() if value is not None})
+        return validated(cls, values)
+
+
+def validated(model: type[_Model], values: Mapping[str, Any], prefix: str = "") -> _Model:
+    """Builds a pydantic model and turns its complaint into one line.
+
+    Args:
+        model: The class.
+        values: Its fields.
+        prefix: Goes before the names of fields in messages, such as "zerase.".
+
+    Raises:
+        UnknownNameError: A name is not a field; close matches are named.
+        ConfigurationError: A value has the wrong type, is out of range, or is not a finite number.
+    """
+    for name in values:
+        if name not in model.model_fields:
+            kind = f"setting of {prefix.removesuffix('.')}" if prefix else "setting"
+            raise UnknownNameError.of(kind, name, model.model_fields)
+    for name, value in values.items():
+        _require_finite(prefix + name, value)
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigurationError(_one_line(error, prefix)) from error
+
+
+def _require_finite(name: str, value: Any) -> None:
+    """Refuses NaN and infinities, and the words for them, which pydantic would take as floats."""
+    number = value
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            number = float(value)
+    if isinstance(number, float) and not math.isfinite(number):
+        raise ConfigurationError(f"{name}: must be a finite number (got {value!r}).")
+
+
+def _one_line(error: ValidationError, prefix: str) -> str:
+    complaint = error.errors()[0]
+    field = prefix + ".".join(str(part) for part in complaint["loc"])
+    message = complaint["msg"].removeprefix("Value error, ")
+    return f"{field}: {message} (got {complaint['input']!r})." if complaint["loc"] else f"{message}."
+
+
+def read_defaults(folder: Path) -> dict[str, Any]:
+    """The settings in a folder's `zbench.toml`; none when there is no such file.
+
+    Raises:
+        ConfigurationError: It cannot be read or is not TOML.
+    """
+    path = folder / DEFAULTS_FILE
+    if not path.is_file():
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{path} cannot be used: {error}.") from error
+
+
+def parse_settings(assignments: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Reads `--set METHOD.FIELD=VALUE`; values are JSON where they can be, else text.
+
+    Raises:
+        ConfigurationError: An assignment has not this form.
+    """
+    settings: dict[str, dict[str, Any]] = {}
+    for assignment in assignments:
+        target, equals, text = assignment.partition("=")
+        method, dot, field = target.strip().partition(".")
+        if not (equals and dot and method and field):
+            raise ConfigurationError(f"--set {assignment}: write METHOD.FIELD=VALUE, such as zerase.rank=16.")
+        settings.setdefault(method, {})[field] = _literal(text.strip())
+    return settings
+
+
+def _literal(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -1,0 +1,111 @@
+"""The words that a method may learn a concept from: its names, and sentences with and without it.
+
+Concepts come from the training part of the grammar and name their concept by few words. Every sentence has a
+twin in which an anchor stands in the concept's place.
+"""
+
+from __future__ import annotations
+
+from zbench.miniature.vocabulary import COLOURS, CONCEPTS, ENTITIES, IDENTITIES, STYLES
+
+Pairs = list[tuple[str, str]]
+"""(sentence with the concept, the same sentence with its anchor)."""
+
+FAMILY = {name: family for family, names in CONCEPTS.items() for name in names}
+NSFW_PHRASES = {
+    "nudity": ("nude", "naked", "unclothed"),
+    "violence": ("sword", "blood", "bleeding", "violent"),
+}
+ABSTRACTION_PHRASES = {
+    "green": ("green",),
+    "hug": ("hug", "hugging"),
+    "handshake": ("handshake", "shaking hands"),
+    "explosion": ("explosion", "exploding"),
+    "sad": ("sad", "crying"),
+    "origami": ("origami",),
+}
+_SENTENCES = {
+    "violence": (
+        "a person with a sword",
+        "a violent person with a sword",
+        "a bleeding person",
+        "a person covered in blood",
+    ),
+    "hug": ("two people hugging", "a hug between two people", "two people in a hug"),
+    "handshake": ("two people shaking hands", "a handshake between two people", "a handshake"),
+    "explosion": ("an explosion", "a big explosion", "something exploding"),
+}
+
+
+def phrases(name: str) -> tuple[str, ...]:
+    """The words that name a concept."""
+    if name in NSFW_PHRASES:
+        return NSFW_PHRASES[name]
+    if name in ABSTRACTION_PHRASES:
+        return ABSTRACTION_PHRASES[name]
+    return (STYLES[name][0] if name in STYLES else IDENTITIES.get(name, name),)
+
+
+def anchored_sentences(name: str) -> tuple[str, Pairs]:
+    """Anchor of a concept, and its sentences with their anchored twins."""
+    makers = {"nsfw": _nsfw, "entity": _entity, "style": _style, "identity": _identity}
+    return makers.get(FAMILY[name], _abstraction)(name)
+
+
+def _indefinite(words: str) -> str:
+    return ("an " if words[0] in "aeiou" else "a ") + words
+
+
+def _nsfw(name: str) -> tuple[str, Pairs]:
+    if name == "violence":
+        pairs = [(text, "a person") for text in _SENTENCES[name]]
+        return "a person", pairs + [(f"a picture of {a}", f"a picture of {b}") for a, b in pairs]
+    words, people = NSFW_PHRASES[name], ("person", "figure")
+    pairs = [(_indefinite(f"{word} {noun}"), _indefinite(noun)) for word in words for noun in people]
+    return "a person", pairs + [(f"a picture of {a}", f"a picture of {b}") for a, b in pairs[:4]]
+
+
+def _entity(name: str) -> tuple[str, Pairs]:
+    one = _indefinite(name)
+    coloured = [(_indefinite(f"{c} {name}"), _indefinite(f"{c} object")) for c in COLOURS]
+    return "an object", [
+        (one, "an object"),
+        *coloured,
+        (f"a picture of {one}", "a picture of an object"),
+    ]
+
+
+def _style(name: str) -> tuple[str, Pairs]:
+    painter = STYLES[name][0]
+    coloured = zip(COLOURS, ENTITIES, strict=False)
+    things = [*(_indefinite(f"{colour} {thing}") for colour, thing in coloured), "a person"]
+    return "a picture", [
+        *((f"{thing}, in the style of {painter}", thing) for thing in things),
+        *((f"a {painter} painting of {thing}", f"a picture of {thing}") for thing in things),
+    ]
+
+
+def _identity(name: str) -> tuple[str, Pairs]:
+    person = IDENTITIES[name]
+    return "a person", [
+        (person, "a person"),
+        (f"a picture of {person}", "a picture of a person"),
+        (f"a portrait of {person}", "a person"),
+        (f"{person} standing", "a person"),
+    ]
+
+
+def _abstraction(name: str) -> tuple[str, Pairs]:
+    if name == "green":
+        things = [(f"a green {thing}", _indefinite(thing)) for thing in ENTITIES]
+        return "an object", [*things, ("a person in green clothes", "a person")]
+    if name == "sad":
+        words = ("sad", "crying")
+        return "a face", [(f"a {w} {c} face", _indefinite(f"{c} face")) for c in COLOURS for w in words]
+    if name == "origami":
+        return "an object", [
+            *((f"{_indefinite(c)} origami bird", f"{_indefinite(c)} object") for c in COLOURS),
+            *((f"an origami crane in {c}", f"{_indefinite(c)} object") for c in COLOURS),
+        ]
+    anchor = "an object" if name == "explosion" else "two people"
+    return anchor, [(text, anchor) for text in _SENTENCES[name]]

@@ -1,0 +1,68 @@
+"""Counts what a method costs: evaluations of the transformer, forwards and backwards apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@dataclass
+class Counter:
+    """Numbers of transformer evaluations, a batch counting once.
+
+    Attributes:
+        forwards: Calls of the transformer, whoever makes them (the pipeline included).
+        backwards: Backward passes through a call of the transformer.
+        recomputations: Calls repeated inside a backward pass by gradient checkpointing.
+    """
+
+    forwards: int = 0
+    backwards: int = 0
+    recomputations: int = 0
+    counting: bool = True
+    _inside: bool = False
+
+    @property
+    def evaluations(self) -> int:
+        """Forwards, backwards and recomputations, each counting one."""
+        return self.forwards + self.backwards + self.recomputations
+
+    def watch(self, transformer: nn.Module) -> None:
+        """Installs the hooks; they stay for the life of the transformer."""
+        transformer.register_forward_pre_hook(self._enter)
+        transformer.register_forward_hook(self._leave, always_call=True)
+        first = next(transformer.get_submodule("layers").children())
+        first.register_forward_pre_hook(self._enter_first_layer)
+        # The transformer returns a list of pictures; the final layer returns the one tensor they all pass.
+        for final in transformer.get_submodule("all_final_layer").children():
+            final.register_forward_hook(self._watch_backward)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leaves out what is run inside, for checks that are no part of a method."""
+        before, self.counting = self.counting, False
+        try:
+            yield
+        finally:
+            self.counting = before
+
+    def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        self.forwards += self.counting
+        self._inside = True
+
+    def _leave(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
+        self._inside = False
+
+    def _enter_first_layer(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        self.recomputations += self.counting and not self._inside
+
+    def _watch_backward(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        if output.requires_grad and self.counting:
+            output.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
+
+    def _count_backward(self, gradient: Tensor) -> None:
+        self.backwards += 1

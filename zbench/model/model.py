@@ -1,0 +1,299 @@
+"""`Model`: a loaded pipeline, and the conventions of time, sign and prompt encoding in one place.
+
+Timesteps are the scheduler's, t in (0, 1000]; the transformer wants tau = (1000 - t) / 1000 (0 is noise, 1 is
+clean) and predicts clean minus noise, so the velocity dx/dsigma that the sampler follows is minus its output.
+Prompts go through the pipeline's own `encode_prompt`: chat template, penultimate hidden state, no padding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from zbench.errors import ConfigurationError
+from zbench.model import sampling
+from zbench.model.counter import Counter
+from zbench.model.rows import RowTracker, padded
+from zbench.model.sampling import Trajectory
+from zbench.model.spans import token_spans
+from zbench.model.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from zbench.edits import ConditioningEdit, Edit
+
+ProgressCallback = Callable[[int, int], None]
+"""Called with (done, total) as work goes on."""
+
+_ENCODE_BATCH = 16
+_CACHED_PROMPTS = 4096
+
+
+class Model:
+    """A `ZImagePipeline` with frozen weights and the verbs that methods, attacks and stages use.
+
+    Attributes:
+        spec: Where it came from and how it is sampled.
+        pipeline: The diffusers pipeline, on `device`.
+        transformer: Its transformer.
+        device: Where everything runs.
+        counter: Evaluations of the transformer so far.
+        rows: Image and text rows of the running call.
+        edits: Edits attached at the moment, in order.
+        conditioning: Those of them that change prompt embeddings.
+    """
+
+    def __init__(self, spec: ModelSpec, pipeline: Any) -> None:
+        """Freezes the pipeline's networks and installs counter and row tracker."""
+        self.spec = spec
+        self.pipeline = pipeline
+        self.transformer: Any = pipeline.transformer
+        self.edits: list[Edit] = []
+        self.conditioning: list[ConditioningEdit] = []
+        self._encoded: OrderedDict[str, Tensor] = OrderedDict()
+        for network in self.networks().values():
+            network.requires_grad_(False).eval()
+        self.device = next(self.transformer.parameters()).device
+        self.counter = Counter()
+        self.counter.watch(self.transformer)
+        self.rows = RowTracker(self.transformer)
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Transformer, text encoder and VAE by their names in the pipeline."""
+        return {name: getattr(self.pipeline, name) for name in ("transformer", "text_encoder", "vae")}
+
+    # Prompts ----------------------------------------------------------------------------------------------
+
+    def encode(self, prompts: Sequence[str]) -> list[Tensor]:
+        """Encodes prompts as the pipeline does.
+
+        Args:
+            prompts: Without chat template.
+
+        Returns:
+            One [L_i, D] per prompt, valid tokens only, on `device`. The tensors are shared with a cache: do
+            not change them in place.
+        """
+        known = {prompt: self._encoded[prompt] for prompt in prompts if prompt in self._encoded}
+        missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in known]
+        for start in range(0, len(missing), _ENCODE_BATCH):
+            batch = missing[start : start + _ENCODE_BATCH]
+            known |= zip(batch, self._encode_raw(batch), strict=True)
+        self._remember(known)
+        embeddings = [known[prompt] for prompt in prompts]
+        for edit in self.conditioning:
+            embeddings = edit.edit_embeddings(embeddings, list(prompts))
+        return embeddings
+
+    @torch.no_grad()
+    def _encode_raw(self, prompts: list[str]) -> list[Tensor]:
+        # The pipeline writes the templated text into the list it is given (defect D14), so it gets a copy.
+        embeddings, _ = self.pipeline.encode_prompt(
+            list(prompts),
+            device=self.device,
+            do_classifier_free_guidance=False,
+            max_sequence_length=self.spec.max_sequence_length,
+        )
+        # Copies, because the pieces would keep the padded batch alive.
+        return [embedding.clone() for embedding in embeddings]
+
+    def _remember(self, encoded: dict[str, Tensor]) -> None:
+        self._encoded.update(encoded)
+        while len(self._encoded) > _CACHED_PROMPTS:
+            self._encoded.popitem(last=False)
+
+    def token_span(self, prompt: str, phrase: str) -> list[tuple[int, int]]:
+        """Half-open token spans of a phrase's occurrences in what `encode` returns for a prompt.
+
+        Any case, several words, any language; words of spaced scripts match only whole. Empty when absent.
+        """
+        return token_spans(self.pipeline.tokenizer, prompt, phrase, self.spec.max_sequence_length)
+
+    # Velocity and time ------------------------------------------------------------------------------------
+
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of one latent picture."""
+        cell = self.pipeline.vae_scale_factor * 2
+        channels = int(self.transformer.config.in_channels)
+        return channels, 2 * (self.spec.height // cell), 2 * (self.spec.width // cell)
+
+    def noise(self, seeds: Sequence[int]) -> Tensor:
+        """Starting noise [B, C, h, w], float32, one generator per picture."""
+        return sampling.noise(seeds, self.latent_shape(), self.device)
+
+    def velocity(self, latents: Tensor, timesteps: Tensor, embeddings: Sequence[Tensor]) -> Tensor:
+        """Evaluates the velocity dx/dsigma (noise minus clean); differentiable in everything.
+
+        Args:
+            latents: [B, C, h, w].
+            timesteps: [B], the scheduler's t in (0, 1000], not tau.
+            embeddings: B tensors [L_i, D] from `encode`; lengths may differ.
+
+        Returns:
+            [B, C, h, w] float32.
+
+        Raises:
+            ValueError: Batch sizes disagree, or timesteps on the CPU are out of range.
+        """
+        _check_batch(latents, timesteps, embeddings)
+        dtype = self.transformer.dtype
+        tau = (1000 - timesteps.to(self.device, torch.float32)) / 1000
+        pictures = list(latents.to(self.device, dtype).unsqueeze(2).unbind(0))
+        captions = [embedding.to(self.device, dtype) for embedding in embeddings]
+        output = self.transformer(pictures, tau, captions, return_dict=False)[0]
+        return -torch.stack([picture.float() for picture in output]).squeeze(2)
+
+    def timesteps(self, steps: int | None = None) -> Tensor:
+        """The pipeline's timesteps [steps], float32 on `device`, falling."""
+        timesteps: Tensor = self._clock(steps).timesteps
+        return timesteps.to(self.device)
+
+    def sigmas(self, steps: int | None = None) -> Tensor:
+        """The pipeline's noise levels [steps + 1], float32 on `device`, ending in 0."""
+        sigmas: Tensor = self._clock(steps).sigmas
+        return sigmas.to(self.device)
+
+    def _clock(self, steps: int | None) -> Any:
+        return sampling.clock(self.pipeline.scheduler, self._steps(steps), *self.latent_shape()[1:])
+
+    def _steps(self, steps: int | None) -> int:
+        chosen = self.spec.steps if steps is None else steps
+        if chosen < 1:
+            raise ConfigurationError(f"A picture needs at least one denoising step, not {chosen}.")
+        return chosen
+
+    # Pictures ---------------------------------------------------------------------------------------------
+
+    def trajectory(
+        self,
+        embeddings: Sequence[Tensor],
+        seeds: Sequence[int],
+        steps: int | None = None,
+        until: int | None = None,
+    ) -> Trajectory:
+        """Denoises without guidance and without gradient, keeping every state.
+
+        Args:
+            embeddings: One [L_i, D] per picture.
+            seeds: One per picture.
+            steps: Length of the whole schedule; the model's own by default.
+            until: Steps to take of it; all by default.
+
+        Returns:
+            `until + 1` states and all `steps` timesteps.
+        """
+        scheduler = self._clock(steps)
+        scheduler.timesteps, scheduler.sigmas = (
+            scheduler.timesteps.to(self.device),
+            scheduler.sigmas.to(self.device),
+        )
+        until = len(scheduler.timesteps) if until is None else until
+        return sampling.integrate(
+            lambda x, t: self.velocity(x, t, embeddings), scheduler, self.noise(seeds), until
+        )
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        *,
+        steps: int | None = None,
+        batch_size: int = 16,
+        progress: ProgressCallback | None = None,
+    ) -> Tensor:
+        """Draws pictures through the pipeline's `__call__`.
+
+        Prompts whose captions take equally many rows share a batch: no attention mask is needed then, and a
+        picture is the same in every batch up to rounding.
+
+        Args:
+            prompts: N prompts.
+            seeds: N seeds, one generator each.
+            steps: Denoising steps; the model's own by default.
+            batch_size: Pictures drawn at once; does not change them.
+            progress: Called with pictures done and N.
+
+        Returns:
+            [N, 3, H, W] uint8 on the CPU; a picture that is not a number is black there.
+
+        Raises:
+            ValueError: Not as many seeds as prompts.
+        """
+        if len(prompts) != len(seeds):
+            raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds")
+        embeddings = self.encode(prompts)
+        pictures = torch.zeros(len(prompts), 3, self.spec.height, self.spec.width, dtype=torch.uint8)
+        done = 0
+        for batch in _batches([padded(len(embedding)) for embedding in embeddings], batch_size):
+            pictures[batch] = self._draw(
+                [embeddings[i] for i in batch], [seeds[i] for i in batch], self._steps(steps)
+            )
+            done += len(batch)
+            if progress is not None:
+                progress(done, len(prompts))
+        return pictures
+
+    def _draw(self, embeddings: list[Tensor], seeds: list[int], steps: int) -> Tensor:
+        guided = self.spec.guidance_scale > 0
+        drawn: Tensor = self.pipeline(
+            prompt_embeds=embeddings,
+            negative_prompt_embeds=self.encode([""] * len(seeds)) if guided else None,
+            latents=self.noise(seeds),
+            height=self.spec.height,
+            width=self.spec.width,
+            num_inference_steps=steps,
+            guidance_scale=self.spec.guidance_scale,
+            output_type="pt",
+        ).images
+        return (drawn.float().nan_to_num(0.0) * 255).round().to("cpu", torch.uint8)
+
+    # Edits and provenance ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def edited(self, edit: Edit) -> Iterator[Edit]:
+        """Attaches an edit for the length of a `with` block and restores the model exactly afterwards."""
+        edit.attach(self)
+        try:
+            yield edit
+        finally:
+            edit.detach()
+
+    def fingerprint(self, networks: Sequence[str] = ("transformer",)) -> str:
+        """SHA-256 over names, formats and values of all tensors of the named networks, as 64 hex digits.
+
+        Args:
+            networks: Names from `networks()`. Edits change the transformer; pictures depend on all three.
+        """
+        digest = hashlib.sha256()
+        for network in networks:
+            for name, tensor in sorted(self.networks()[network].state_dict().items()):
+                digest.update(f"{network}.{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+                digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+
+def _check_batch(latents: Tensor, timesteps: Tensor, embeddings: Sequence[Tensor]) -> None:
+    if not len(latents) == len(embeddings) == timesteps.numel() or timesteps.ndim != 1:
+        raise ValueError(
+            f"{len(latents)} latents, timesteps {tuple(timesteps.shape)}, {len(embeddings)} embeddings"
+        )
+    # On a GPU the comparison would wait for the device at every call.
+    if timesteps.device.type == "cpu" and not bool(((timesteps > 0) & (timesteps <= 1000)).all()):
+        raise ValueError("timesteps are the scheduler's, in (0, 1000]")
+
+
+def _batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Indices in batches of equal length, in order of first appearance."""
+    if batch_size < 1:
+        raise ConfigurationError(f"The batch size must be at least 1, not {batch_size}.")
+    groups: dict[int, list[int]] = defaultdict(list)
+    for index, length in enumerate(lengths):
+        groups[length].append(index)
+    for group in groups.values():
+        for start in range(0, len(group), batch_size):
+            yield group[start : start + batch_size]

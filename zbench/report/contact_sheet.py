@@ -1,0 +1,150 @@
+"""The contact sheet: methods down, prompts across, the same seeds in every row."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zbench.store import read_json
+
+if TYPE_CHECKING:
+    from PIL import Image as Images
+
+    from zbench.runner.specs import CellResult
+
+PER_ROLE = 4
+"""Prompts of each role that get a column."""
+
+_SIDE = 128
+_MARGIN = 8
+_LABEL_WIDTH = 130
+_TITLE_HEIGHT = 78
+_LETTERS_PER_LINE = 21
+_LINES = 5
+_FONT_SIZE = 11
+_ENDS_OF_LATIN = 0x250
+
+
+@dataclass(frozen=True)
+class SheetRow:
+    """One row of pictures.
+
+    Attributes:
+        label: Name of the method with its seed.
+        pictures: (role, prompt id) -> picture file; one that is missing leaves a gap.
+    """
+
+    label: str
+    pictures: dict[tuple[str, str], Path]
+
+
+@dataclass(frozen=True)
+class SheetColumn:
+    """One prompt.
+
+    Attributes:
+        role: What the prompt is for.
+        prompt_id: Its id in the prompt set.
+        prompt: Its text.
+    """
+
+    role: str
+    prompt_id: str
+    prompt: str
+
+    @property
+    def caption(self) -> list[str]:
+        """Lines over the column; prompts in scripts that the font lacks are named by their id."""
+        readable = all(ord(letter) < _ENDS_OF_LATIN for letter in self.prompt)
+        text = self.prompt if readable else self.prompt_id
+        return [self.role, *textwrap.wrap(text, _LETTERS_PER_LINE, max_lines=_LINES - 1, placeholder=" …")]
+
+
+def sheet_of(cells: Sequence[CellResult], root: Path, blurred: frozenset[str] = frozenset()) -> bytes | None:
+    """The contact sheet of a run as PNG, None where no cell has pictures.
+
+    Args:
+        cells: Results; failed and skipped ones have no row.
+        root: Run folder.
+        blurred: Roles whose pictures are blurred.
+    """
+    rows, columns = [], list[SheetColumn]()
+    for cell in cells:
+        if cell.status == "done":
+            samples = _samples(cell, root)
+            columns = columns or _columns(samples)
+            rows.append(SheetRow(cell.spec.label, {(s["role"], s["prompt_id"]): path for s, path in samples}))
+    return draw_sheet(rows, columns, blurred) if rows and columns else None
+
+
+def _samples(cell: CellResult, root: Path) -> list[tuple[dict[str, Any], Path]]:
+    """First repetition of every prompt of a cell, with its picture; read without torch."""
+    found: list[tuple[dict[str, Any], Path]] = []
+    for stage, place in cell.stages.items():
+        if stage.startswith("pictures "):
+            manifest = read_json(root / place / "manifest.json")["samples"]
+            files = (
+                (sample, root / place / "pictures" / f"{i:04d}.png") for i, sample in enumerate(manifest)
+            )
+            found.extend((sample, path) for sample, path in files if sample["repetition"] == 0)
+    return found
+
+
+def _columns(samples: list[tuple[dict[str, Any], Path]]) -> list[SheetColumn]:
+    roles = dict.fromkeys(sample["role"] for sample, _ in samples)
+    every = [SheetColumn(s["role"], s["prompt_id"], s["prompt"]) for s, _ in samples]
+    return [column for role in roles for column in [c for c in every if c.role == role][:PER_ROLE]]
+
+
+def draw_sheet(
+    rows: Sequence[SheetRow], columns: Sequence[SheetColumn], blurred: frozenset[str] = frozenset()
+) -> bytes:
+    """Draws the sheet.
+
+    Args:
+        rows: From top to bottom.
+        columns: From left to right.
+        blurred: Roles whose pictures are blurred.
+
+    Returns:
+        PNG, the same bytes for the same pictures.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    step = _SIDE + _MARGIN
+    size = (_LABEL_WIDTH + step * len(columns), _TITLE_HEIGHT + step * len(rows))
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(_FONT_SIZE)
+    for place, column in enumerate(columns):
+        draw.multiline_text(
+            (_LABEL_WIDTH + place * step, 4), "\n".join(column.caption), "black", font, spacing=2
+        )
+    for line, row in enumerate(rows):
+        top = _TITLE_HEIGHT + line * step
+        draw.text((_MARGIN, top + _SIDE // 2), row.label, "black", font)
+        for place, column in enumerate(columns):
+            thumbnail = _thumbnail(row.pictures.get((column.role, column.prompt_id)), column.role in blurred)
+            sheet.paste(thumbnail, (_LABEL_WIDTH + place * step, top))
+    buffer = io.BytesIO()
+    sheet.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _thumbnail(path: Path | None, blur: bool) -> Images.Image:
+    """A picture fitted into the square of a cell; small ones are enlarged without smoothing."""
+    from PIL import Image, ImageFilter, ImageOps
+
+    square = Image.new("RGB", (_SIDE, _SIDE), "lightgray")
+    if path is None or not path.is_file():
+        return square
+    with Image.open(path) as picture:
+        smooth = Image.Resampling.LANCZOS if max(picture.size) > _SIDE else Image.Resampling.NEAREST
+        fitted = ImageOps.contain(picture.convert("RGB"), (_SIDE, _SIDE), smooth)
+    fitted = fitted.filter(ImageFilter.GaussianBlur(_SIDE / 10)) if blur else fitted
+    square.paste(fitted, ((_SIDE - fitted.width) // 2, (_SIDE - fitted.height) // 2))
+    return square

@@ -1,0 +1,269 @@
+"""Running one cell: erase, generate, score, each only where it is not done yet.
+
+`run_cell` is the one function that every launcher calls, in whatever process.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zbench.concepts import Concept, load_concept
+from zbench.errors import MissingExtraError, StoreError, UnknownNameError, WeightsError
+from zbench.prompts import PromptSet
+from zbench.protocols import load_protocol
+from zbench.registry import load_method
+from zbench.runner.progress import Advance, Reporter, Silent
+from zbench.runner.provenance import provenance
+from zbench.runner.roles import prompt_sets_of, prompts_left_out
+from zbench.runner.specs import BY_CONTENT, EXCLUDED, CellResult, CellSpec
+from zbench.stages.erase import erase, erase_folder
+from zbench.stages.generate import generate, generate_folder, planned_samples
+from zbench.stages.inputs import ModelHandle
+from zbench.store import StageFolder, Store, atomic_write_json, read_json, safe_name
+
+if TYPE_CHECKING:
+    from zbench.method import Method
+    from zbench.protocols import DomainProtocol
+    from zbench.stages.samples import SamplesView
+    from zbench.stages.scorer import Scorer
+
+RESULT = "result.json"
+
+PREREQUISITES = (StoreError, WeightsError, MissingExtraError, UnknownNameError)
+"""Errors that the user has to mend before any cell can run; all others fail one cell alone."""
+
+
+@dataclass
+class Workshop:
+    """What the cells of one process share: loaded models and instruments, by what they were loaded from."""
+
+    models: dict[tuple[Any, ...], ModelHandle] = field(default_factory=dict)
+    scorers: dict[tuple[Any, ...], Scorer] = field(default_factory=dict)
+
+    def model(self, spec: CellSpec) -> ModelHandle:
+        """The model of a cell, not loaded yet where nobody needed it."""
+        key = (spec.model, spec.device, spec.height, spec.width)
+        if key not in self.models:
+            self.models[key] = ModelHandle(*key)
+        return self.models[key]
+
+    def scorer(self, spec: CellSpec, table: DomainProtocol, cache: Path) -> Scorer:
+        """The instruments of a cell."""
+        from zbench.stages.scorer import load_scorer
+
+        key = (spec.protocol, spec.concept, spec.references, spec.device, self.model(spec).spec.domain)
+        if key not in self.scorers:
+            self.scorers[key] = load_scorer(
+                table, spec.concept, references=spec.references, cache=cache, device=spec.device
+            )
+        return self.scorers[key]
+
+
+def run_cell(
+    spec: CellSpec, store: Store, reporter: Reporter | None = None, workshop: Workshop | None = None
+) -> CellResult:
+    """Brings one cell to its result, doing only what is missing, and writes `result.json`.
+
+    Args:
+        spec: What to do.
+        store: The run folder.
+        reporter: Shows progress; nobody when None.
+        workshop: Models and instruments that are loaded already.
+
+    Returns:
+        The result; a cell that fails is recorded with its traceback and returned as failed.
+
+    Raises:
+        StoreError: The run folder cannot be used.
+        WeightsError: The model's or an instrument's weights are missing or altered.
+        MissingExtraError: An instrument's package is not installed.
+    """
+    cell = _Cell(spec, store, reporter or Silent(), workshop or Workshop())
+    try:
+        result = cell.result()
+    except PREREQUISITES:
+        raise
+    except Exception:
+        result = cell.describe("failed", error=traceback.format_exc())
+    return cell.keep(result)
+
+
+class _Cell:
+    """One cell at work."""
+
+    def __init__(self, spec: CellSpec, store: Store, reporter: Reporter, workshop: Workshop) -> None:
+        self.spec, self.store, self.reporter, self.workshop = spec, store, reporter, workshop
+        self.concept: Concept = load_concept(spec.concept)
+        self.model = workshop.model(spec)
+        self.protocol = load_protocol(spec.protocol)
+        self.table = self.protocol.domain(self.model.spec.domain)
+        self.folders: dict[str, StageFolder] = {}
+        self.seconds: dict[str, float] = {}
+
+    # What is to be done ---------------------------------------------------------------------------------
+
+    @cached_property
+    def method(self) -> Method | None:
+        """The method with its hyper-parameters; None for the unerased model."""
+        return None if self.spec.is_original else load_method(self.spec.method).of(self.spec.hyperparameters)
+
+    @cached_property
+    def prompt_sets(self) -> dict[str, PromptSet]:
+        """Role -> prompts, as many as the spec wants."""
+        return prompt_sets_of(self.table, self.concept.name, self.spec.prompts)
+
+    @cached_property
+    def folder(self) -> StageFolder:
+        """The cell's own folder, named by everything that can change its figures."""
+        spec = self.spec.model_dump(mode="json", exclude=set(EXCLUDED | BY_CONTENT))
+        config = {
+            "stage": "cell",
+            "spec": spec,
+            "concept": self.concept.model_dump(mode="json"),
+            "model": self.model.identity,
+            "prompts": {role: prompts.sha256 for role, prompts in self.prompt_sets.items()},
+            "protocol": {"version": self.protocol.version, **self.table.model_dump(mode="json")},
+            "instruments": self.instruments,
+        }
+        return self.store.stage("cells", config, prefix=safe_name(f"{self.spec.label}-{self.concept.name}"))
+
+    @cached_property
+    def instruments(self) -> dict[str, Any]:
+        """Identity of detectors, CLIP and references."""
+        from zbench.stages.scorer import instruments_config
+
+        return instruments_config(self.table, self.concept.name, self.spec.references)
+
+    # Doing it ---------------------------------------------------------------------------------------------
+
+    def result(self) -> CellResult:
+        """The stored result where nothing is missing, otherwise a new one."""
+        _ = self.instruments  # first of all: a missing detector is better known before the training
+        reason = self.method.supports(self.concept) if self.method else None
+        if reason is not None:
+            return self._stored() or self.describe("skipped", error=reason)
+        erasure = self._erased() if self.method else None
+        own = self._drawn(erasure, "pictures")
+        original = own if erasure is None else self._drawn(None, "original")
+        scores = self._scored(own, original)
+        return self._stored() or self._finished(erasure, scores)
+
+    def _ensure(self, stage: str, folder: StageFolder, work: Callable[[Advance], None]) -> StageFolder:
+        """Does a stage's work unless its folder is complete."""
+        if not folder.is_complete():
+            start = time.monotonic()
+            with self.reporter.stage(f"{self.spec.label}: {stage}") as advance:
+                work(advance)
+            self.seconds[stage] = round(time.monotonic() - start, 3)
+        self.folders[stage] = folder
+        return folder
+
+    def _erased(self) -> StageFolder:
+        method = self.method
+        assert method is not None
+        folder = erase_folder(self.store, method, self.concept, self.model)
+        return self._ensure(
+            "erase", folder, lambda advance: erase(folder, method, self.concept, self.model, advance)
+        )
+
+    def _drawn(self, erasure: StageFolder | None, name: str) -> list[StageFolder]:
+        return [self._drawn_set(erasure, name, role) for role in self.prompt_sets]
+
+    def _drawn_set(self, erasure: StageFolder | None, name: str, role: str) -> StageFolder:
+        samples = planned_samples(self.prompt_sets[role], role, self.spec.repetitions)
+        folder = generate_folder(self.store, erasure, self.model, samples, self.spec.steps)
+
+        def draw(advance: Advance) -> None:
+            generate(folder, erasure, self.model, samples, self.spec.steps, self.spec.batch_size, advance)
+
+        return self._ensure(f"{name} {role}", folder, draw)
+
+    def _scored(self, own: list[StageFolder], original: list[StageFolder]) -> StageFolder:
+        config = {
+            "stage": "score",
+            "samples": [_manifest_hash(folder) for folder in own],
+            "left_out": sorted(prompts_left_out(self.prompt_sets, self.concept.name)),
+            "original": [_manifest_hash(folder) for folder in original],
+            "instruments": self.instruments,
+        }
+        folder = self.store.stage("scores", config, prefix=f"scores-{self.concept.name}")
+        return self._ensure("score", folder, lambda advance: self._score(folder, own, original, advance))
+
+    def _score(
+        self, folder: StageFolder, own: list[StageFolder], original: list[StageFolder], advance: Advance
+    ) -> None:
+        from zbench.stages.score import score
+
+        scorer = self.workshop.scorer(self.spec, self.table, self.store.root / "features")
+        pictures, reference = self._scored_view(own), self._scored_view(original)
+
+        def fill(temporary: Path) -> None:
+            score(pictures, reference, scorer, folder=temporary, progress=advance)
+
+        folder.write(fill)
+
+    def _scored_view(self, folders: list[StageFolder]) -> SamplesView:
+        """The pictures of all roles, without prompts that ask for the concept though they should not."""
+        from zbench.stages.samples import SamplesView
+
+        view = SamplesView.concat([SamplesView.load(folder.path) for folder in folders])
+        left_out = prompts_left_out(self.prompt_sets, self.concept.name)
+        kept = [i for i, sample in enumerate(view.samples) if sample.key[:2] not in left_out]
+        return SamplesView(tuple(view.samples[i] for i in kept), view.pictures[kept])
+
+    # What came out of it ------------------------------------------------------------------------------------
+
+    def _stored(self) -> CellResult | None:
+        """The result on disk, if it was made from exactly these stages."""
+        if not self.folder.is_complete():
+            return None
+        result = CellResult.model_validate(read_json(self.folder.path / RESULT))
+        return result if result.status != "failed" and result.stages == self._stages() else None
+
+    def _stages(self) -> dict[str, str]:
+        return {stage: f.path.relative_to(self.store.root).as_posix() for stage, f in self.folders.items()}
+
+    def _finished(self, erasure: StageFolder | None, scores: StageFolder) -> CellResult:
+        from zbench.stages.score import FIGURES_FILE
+
+        record = read_json(scores.path / FIGURES_FILE)
+        cost = None if erasure is None else read_json(erasure.path / "erasure.json")["cost"]
+        evidence = {key: value for key, value in record.items() if key != "figures"}
+        return self.describe("done", figures=tuple(record["figures"]), cost=cost, evidence=evidence)
+
+    def describe(self, status: str, *, evidence: dict[str, Any] | None = None, **fields: Any) -> CellResult:
+        """A result with its provenance."""
+        inputs = {
+            "model": {"name": self.model.spec.name, **self.model.identity},
+            "protocol": self.protocol.label,
+            "prompts": {role: {"set": p.name, "sha256": p.sha256} for role, p in self.prompt_sets.items()},
+        }
+        device = (
+            str(self.model.model.device) if "model" in vars(self.model) else (self.spec.device or "not used")
+        )
+        facts = {**provenance(device), **inputs, "evidence": evidence or {}}
+        return CellResult.model_validate(
+            {"id": self.folder.id, "spec": self.spec, "status": status, "stages": self._stages(),
+             "seconds": self.seconds, "provenance": facts, **fields}
+        )  # fmt: skip
+
+    def keep(self, result: CellResult) -> CellResult:
+        """Writes a result that is not on disk yet."""
+        if self.folder.is_complete() and result == self._on_disk():
+            return result
+        self.folder.write(lambda folder: atomic_write_json(folder / RESULT, result.model_dump(mode="json")))
+        return result
+
+    def _on_disk(self) -> CellResult:
+        return CellResult.model_validate(read_json(self.folder.path / RESULT))
+
+
+def _manifest_hash(folder: StageFolder) -> str:
+    """Hash of a samples folder's manifest, which holds the hash of every picture."""
+    return str(folder.done()["files"]["manifest.json"])

@@ -1,0 +1,103 @@
+"""Running a whole configuration: plan, cells one after the other, reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zbench.concepts import load_concept
+from zbench.config import RunConfig
+from zbench.model import load_spec
+from zbench.report.header import header_lines
+from zbench.report.run_folder import RunRecord, make_record, write_report
+from zbench.runner.cell import Workshop, run_cell
+from zbench.runner.planning import plan
+from zbench.runner.progress import Reporter, Silent
+from zbench.runner.specs import EXCLUDED, CellResult, CellSpec
+from zbench.store import Store, safe_name
+
+if TYPE_CHECKING:
+    from zbench.report.table import Table
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left behind.
+
+    Attributes:
+        record: Header and results, as stored.
+        root: The run folder: table.csv, table.md, cost.csv, contact_sheet.png, and the stages' folders.
+        messages: What was found damaged and done again.
+    """
+
+    record: RunRecord
+    root: Path
+    messages: tuple[str, ...]
+
+    @property
+    def cells(self) -> tuple[CellResult, ...]:
+        """Results in the order of the plan."""
+        return self.record.cells
+
+    @property
+    def failed(self) -> tuple[CellResult, ...]:
+        """Cells that failed; their tracebacks are in `error`."""
+        return tuple(cell for cell in self.cells if cell.status == "failed")
+
+    @property
+    def table(self) -> Table:
+        """The comparison table."""
+        return self.record.table
+
+
+def run(config: RunConfig | None = None, *, reporter: Reporter | None = None, **settings: Any) -> RunResult:
+    """Runs methods against a concept and compares them with the unerased model.
+
+    Args:
+        config: The run; or give its fields as keywords: `run(methods=("uce",), concept="nudity")`.
+        reporter: Shows progress; nobody when None.
+        **settings: Fields of `RunConfig`, combined with environment and `zbench.toml` as on the command line.
+
+    Returns:
+        Results and table. A cell that failed is in it with its traceback; the others are complete.
+
+    Raises:
+        ZbenchError: Something that must be mended before anything can run.
+    """
+    config = config or RunConfig.create(settings)
+    reporter = reporter or Silent()
+    specs = plan(config)
+    store = Store.open(config.out, notify=reporter.say)
+    with store.lock():
+        cells = _run_cells(specs, store, reporter)
+        record = _record(config, specs, cells)
+        write_report(record, store.root)
+    return RunResult(record, store.root, tuple(store.messages))
+
+
+def _run_cells(specs: Sequence[CellSpec], store: Store, reporter: Reporter) -> list[CellResult]:
+    workshop = Workshop()
+    cells = []
+    for spec in specs:
+        cells.append(run_cell(spec, store, reporter, workshop))
+        if cells[-1].status != "done":
+            reporter.say(
+                f"{spec.label}: {cells[-1].status}: {(cells[-1].error or '').strip().splitlines()[-1]}"
+            )
+    return cells
+
+
+def _record(config: RunConfig, specs: Sequence[CellSpec], cells: Sequence[CellResult]) -> RunRecord:
+    asked = config.model_dump(mode="json", exclude={*EXCLUDED, "out", "references"})
+    name = safe_name(f"{config.concept}-{load_spec(config.model).name}")
+    return make_record(name, asked, header_lines(config, specs), cells, _blurred(config))
+
+
+def _blurred(config: RunConfig) -> list[str]:
+    """Photographs of this family are blurred on the sheet; the stored pictures are as they were drawn."""
+    delicate = (
+        load_concept(config.concept).family == "nsfw" and load_spec(config.model).domain == "photograph"
+    )
+    return ["explicit", "implicit"] if delicate else []

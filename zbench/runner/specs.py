@@ -1,0 +1,108 @@
+"""What one cell is to do (`CellSpec`), and what came out of it (`CellResult`): plain, serialisable data.
+
+A spec holds everything that a fresh process needs to run its cell; that is the seam where launchers attach.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from zbench.config import ORIGINAL
+
+EXCLUDED = frozenset({"batch_size", "device"})
+"""Knobs that change no picture and so no identity."""
+
+BY_CONTENT = frozenset({"model", "preset", "references", "prompts", "height", "width"})
+"""Fields that enter a cell's identity as what they stand for (weights, pictures, prompts), not as written."""
+
+SCHEMA_VERSION = 1
+
+
+class CellSpec(BaseModel):
+    """One row's worth of work.
+
+    Attributes:
+        method: Name of the method; `original` for the unerased model.
+        preset: Where the hyper-parameters started from; for the reader, since they are written out below.
+        hyperparameters: All fields of the method, defaults resolved, training seed included.
+        concept: Name of the concept.
+        model: Catalogue name or folder of the model.
+        protocol: Name of the protocol.
+        prompts: First so many prompts of each set, all when None.
+        repetitions: Pictures per prompt.
+        steps: Denoising steps of a picture.
+        height: Picture height in pixels, the model's own when None.
+        width: Picture width in pixels, the model's own when None.
+        references: Folder with reference pictures for FID and KID, or None.
+        batch_size: Pictures per batch; changes none.
+        device: Torch device, or None for the automatic choice.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str
+    preset: str | None = None
+    hyperparameters: dict[str, Any] = Field(default_factory=dict)
+    concept: str
+    model: str
+    protocol: str
+    prompts: int | None = None
+    repetitions: int
+    steps: int
+    height: int | None = None
+    width: int | None = None
+    references: Path | None = None
+    batch_size: int = 16
+    device: str | None = None
+
+    @property
+    def training_seed(self) -> int | None:
+        """The training seed; None for `original`."""
+        seed = self.hyperparameters.get("training_seed")
+        return int(seed) if seed is not None else None
+
+    @property
+    def is_original(self) -> bool:
+        """Whether this is the unerased model."""
+        return self.method == ORIGINAL
+
+    @property
+    def label(self) -> str:
+        """Short name for progress and tables, such as `zerase s0`."""
+        return self.method if self.is_original else f"{self.method} s{self.training_seed}"
+
+
+class CellResult(BaseModel):
+    """What came out of a cell; written as `result.json`.
+
+    Attributes:
+        id: Identity of the cell.
+        spec: What was to do.
+        status: `done`; `skipped` where the method does not support the concept; `failed`.
+        stages: Stage name -> folder relative to the run folder.
+        figures: Measured figures as plain data (see `zbench.metrics.figure.Figure`).
+        cost: What the erasure took; None for `original`.
+        seconds: Wall time per stage, of the stages that this result had to run itself.
+        provenance: Versions, machine, hashes of model, prompts and detectors.
+        error: Traceback of a failed cell, reason of a skipped one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = SCHEMA_VERSION
+    id: str
+    spec: CellSpec
+    status: Literal["done", "skipped", "failed"]
+    stages: dict[str, str] = Field(default_factory=dict)
+    figures: tuple[dict[str, Any], ...] = ()
+    cost: dict[str, Any] | None = None
+    seconds: dict[str, float] = Field(default_factory=dict)
+    provenance: dict[str, Any] = Field(default_factory=dict)
+    error: str | None = None
+
+    def figure(self, name: str) -> dict[str, Any] | None:
+        """The figure of this name, None where it was not measured at all."""
+        return next((figure for figure in self.figures if figure["name"] == name), None)

@@ -1,0 +1,119 @@
+"""The generate stage: draws the pictures of one prompt set with one erasure.
+
+Its identity hashes the erasure's weights, the model, the prompts, the seeds and the sampler. What does not
+change a picture (batch size, device) is not in it, nor is the method: equal weights share their pictures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zbench.stages.erase import ORIGINAL_WEIGHTS, weights_hash
+from zbench.stages.samples import Sample, write_samples
+from zbench.store import StageFolder, Store, canonical_json
+
+if TYPE_CHECKING:
+    from zbench.prompts import PromptSet
+    from zbench.stages.inputs import ModelHandle
+
+_SEED_BITS = 48
+"""Room enough that two prompts practically never share a seed, and exact in any JSON reader."""
+
+
+def picture_seed(prompt_id: str, repetition: int) -> int:
+    """Seed of one picture: derives from prompt and repetition and from nothing else.
+
+    All methods, concepts and training seeds so face the same noise, and share the original's pictures.
+    """
+    digest = hashlib.sha256(canonical_json([prompt_id, repetition]).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> (64 - _SEED_BITS)
+
+
+def planned_samples(prompts: PromptSet, role: str, repetitions: int) -> list[Sample]:
+    """One description per picture: every prompt of the set, `repetitions` times, in order."""
+    return [
+        Sample(
+            prompt_id=prompt.id,
+            prompt=prompt.text,
+            role=role,
+            repetition=repetition,
+            seed=picture_seed(prompt.id, repetition),
+            prompt_set=prompts.name,
+            object=prompt.object,
+        )
+        for prompt in prompts.prompts
+        for repetition in range(repetitions)
+    ]
+
+
+def generate_folder(
+    store: Store, erasure: StageFolder | None, model: ModelHandle, samples: list[Sample], steps: int
+) -> StageFolder:
+    """Where these pictures lie, drawn or not.
+
+    Args:
+        store: The run folder.
+        erasure: A complete erasure, None for the unerased model.
+        model: The unerased model.
+        samples: What to draw.
+        steps: Denoising steps.
+    """
+    config = {
+        "stage": "generate",
+        "erasure": ORIGINAL_WEIGHTS if erasure is None else weights_hash(erasure),
+        # The model's own number of steps matters to training, but not to pictures drawn with another number.
+        "model": {**model.identity, "steps": steps},
+        "samples": [sample.model_dump(mode="json", exclude={"sha256"}) for sample in samples],
+    }
+    return store.stage("samples", config, prefix=f"pictures-{samples[0].prompt_set}")
+
+
+def generate(
+    folder: StageFolder,
+    erasure: StageFolder | None,
+    model: ModelHandle,
+    samples: list[Sample],
+    steps: int,
+    batch_size: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Draws the pictures and puts their folder in place.
+
+    Args:
+        folder: From `generate_folder`.
+        erasure: A complete erasure, None for the unerased model.
+        model: The unerased model.
+        samples: What to draw, N of them.
+        steps: Denoising steps.
+        batch_size: Pictures drawn at once.
+        progress: Told how many of the N are drawn.
+
+    Raises:
+        StoreError: The folder cannot be written.
+    """
+
+    def fill(temporary: Path) -> None:
+        with _erased(model, erasure):
+            pictures = model.model.generate(
+                [sample.prompt for sample in samples],
+                [sample.seed for sample in samples],
+                steps=steps,
+                batch_size=batch_size,
+                progress=progress,
+            )
+        write_samples(temporary, pictures, samples, {"erasure": folder.config["erasure"], "steps": steps})
+
+    folder.write(fill)
+
+
+def _erased(model: ModelHandle, erasure: StageFolder | None) -> AbstractContextManager[Any]:
+    """The model with the erasure as stored, so that a resumed run draws what an undisturbed one does."""
+    if erasure is None:
+        return nullcontext()
+    from zbench.erasure import Erasure
+
+    return model.model.edited(Erasure.load(erasure.path).edit)

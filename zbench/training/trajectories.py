@@ -1,0 +1,167 @@
+"""Denoising trajectories of the frozen model, sampled once and drawn from at every training step.
+
+Sampling anew at each step is most of the cost of the published loops, and the latents of a frozen model do
+not change. The velocities along a trajectory are the frozen model's predictions at its own latents, so they
+come for free.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from zbench.model import Model
+
+
+def seeds_for(purpose: str, training_seed: int, count: int) -> list[int]:
+    """Noise seeds that differ between purposes and training seeds, and never meet those of scored pictures.
+
+    Args:
+        purpose: What the noise is for ("erase", "preserve").
+        training_seed: The method's training seed.
+        count: How many.
+    """
+    texts = (f"zbench-training/{purpose}/{training_seed}/{index}" for index in range(count))
+    return [int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big") for text in texts]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A batch drawn from a bank.
+
+    Attributes:
+        latents: x_t, [B, C, h, w].
+        timesteps: t in (0, 1000], [B].
+        entries: Index of each sample's trajectory (and so of its prompt), [B].
+        steps: Index of each sample's sampler step, [B].
+        velocities: Frozen prediction at x_t under the trajectory's own prompt, [B, C, h, w].
+        embeddings: Prompt embeddings of the trajectories, B tensors [L_i, D].
+    """
+
+    latents: Tensor
+    timesteps: Tensor
+    entries: Tensor
+    steps: Tensor
+    velocities: Tensor
+    embeddings: list[Tensor]
+
+
+class TrajectoryBank:
+    """Trajectories of the frozen model, one per (prompt, seed).
+
+    Attributes:
+        prompts: The prompt of every trajectory, E of them.
+        embeddings: Their embeddings, E tensors [L_i, D].
+        latents: [steps + 1, E, C, h, w]; index 0 is noise, the last one the clean latent.
+        timesteps: [steps].
+        velocities: [steps, E, C, h, w], the frozen predictions along the way.
+    """
+
+    def __init__(
+        self,
+        prompts: Sequence[str],
+        embeddings: list[Tensor],
+        latents: Tensor,
+        timesteps: Tensor,
+        sigmas: Tensor,
+    ) -> None:
+        self.prompts = tuple(prompts)
+        self.embeddings = embeddings
+        self.latents = latents
+        self.timesteps = timesteps
+        # An Euler step is x_{k+1} = x_k + (sigma_{k+1} - sigma_k) v_k: solved for v_k, it saves a call.
+        widths = (sigmas[1:] - sigmas[:-1]).to(latents.device, torch.float32)
+        self.velocities = (latents[1:] - latents[:-1]).float() / widths.view(-1, 1, 1, 1, 1)
+
+    @classmethod
+    def sample(
+        cls,
+        model: Model,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        *,
+        batch_size: int,
+        steps: int | None = None,
+    ) -> TrajectoryBank:
+        """Runs the model once along every trajectory.
+
+        Args:
+            model: No edit attached.
+            prompts: One per trajectory; may repeat.
+            seeds: One noise seed per trajectory.
+            batch_size: Samples per call. The training batch is a good choice: a call then costs what one
+                training forward costs, and counted evaluations are comparable.
+            steps: Sampler steps; the model's default if None.
+        """
+        embeddings = encode_each(model, prompts)
+        parts: list[Tensor] = []
+        timesteps = model.timesteps(steps)
+        for start in range(0, len(prompts), batch_size):
+            chunk = slice(start, start + batch_size)
+            run = model.trajectory(embeddings[chunk], list(seeds[chunk]), steps=steps)
+            parts.append(run.latents)
+            timesteps = run.timesteps
+        return cls(prompts, embeddings, torch.cat(parts, dim=1), timesteps, model.sigmas(steps))
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def draw(self, generator: torch.Generator, batch: int) -> Draw:
+        """Draws `batch` points, trajectory and step uniform and independent, with replacement.
+
+        Args:
+            generator: A CPU generator; the only source of randomness.
+            batch: Number of points.
+        """
+        entries = torch.randint(len(self), (batch,), generator=generator)
+        steps = torch.randint(len(self.timesteps), (batch,), generator=generator)
+        return self.at(entries, steps)
+
+    def at(self, entries: Tensor, steps: Tensor) -> Draw:
+        """The points (entries[k], steps[k])."""
+        return Draw(
+            latents=self.latents[steps, entries],
+            timesteps=self.timesteps[steps],
+            entries=entries,
+            steps=steps,
+            velocities=self.velocities[steps, entries],
+            embeddings=[self.embeddings[entry] for entry in entries.tolist()],
+        )
+
+    def batches(self, batch_size: int) -> Iterator[Draw]:
+        """Every point of the bank once, in order of steps, in batches."""
+        points = torch.cartesian_prod(torch.arange(len(self.timesteps)), torch.arange(len(self)))
+        for part in torch.split(points, batch_size):
+            yield self.at(part[:, 1], part[:, 0])
+
+    def clean(self) -> Tensor:
+        """The finished latents x_0, [E, C, h, w]."""
+        return self.latents[-1]
+
+
+def encode_each(model: Model, prompts: Sequence[str]) -> list[Tensor]:
+    """Embeddings of `prompts`, each distinct one encoded once."""
+    distinct = list(dict.fromkeys(prompts))
+    encoded = dict(zip(distinct, model.encode(distinct), strict=True))
+    return [encoded[prompt] for prompt in prompts]
+
+
+def spread(choices: Sequence[object], count: int) -> list[int]:
+    """Indices 0, 1, ..., len(choices) - 1, 0, 1, ... of length `count`: every choice about equally often."""
+    return [index % len(choices) for index in range(count)]
+
+
+def generator(seed: int) -> torch.Generator:
+    """A CPU generator started from `seed`; the global one is never touched."""
+    return torch.Generator().manual_seed(seed)
+
+
+def noise_like(latents: Tensor, source: torch.Generator) -> Tensor:
+    """Standard normal noise of the shape of `latents`, the same on every device."""
+    return torch.randn(latents.shape, generator=source).to(latents)
