@@ -1,4 +1,4 @@
-"""Every mistake of a user is one clear line and exit code 2; nothing is lost, nothing half-written trusted."""
+"""Every mistake of a user is one clear line and exit code 2; nothing half-written is trusted."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def complaint(result: tuple[int, str, str]) -> str:
     """The one line of a refused command."""
     code, _, err = result
     assert code == 2, err
-    lines = [line for line in err.splitlines() if line]
+    # Progress may stand before it, and nothing after it.
+    lines = [line for line in err.splitlines() if line and not line.endswith("...")]
     assert len(lines) == 1, err
     assert lines[0].startswith("zbench: ")
     return lines[0]

@@ -92,8 +92,9 @@ def _flow(tokenizer, steps):
     ids, lengths = tokenize(tokenizer, lines)
     empty_ids, empty_length = tokenize(tokenizer, [""])
     latents = torch.randn(2, 8, 16, 16)
+    empty = (empty_ids[0], int(empty_length[0]))
     return FlowMatching(
-        encoder, transformer, latents, ids, lengths, (empty_ids[0], int(empty_length[0])), steps, batch=4
+        encoder, transformer, latents, ids, lengths, empty, steps, detailed=torch.tensor([1]), batch=4
     )
 
 

@@ -68,7 +68,7 @@ def test_original_first_broken_rows_last() -> None:
     assert [row.label for row in table.rows] == [
         "original", "uce (seed 0)", "zerase (seed 0)", "ac (seed 0)", "naive (seed 0) †"]  # fmt: skip
     text = "\n".join(notes(table))
-    assert "† collapsed: surely more than 10 %" in text
+    assert "† collapsed: surely more than 5 %" in text
     assert "ac (seed 0): failed (RuntimeError: no)" in text
 
 
@@ -128,3 +128,18 @@ def test_terminal_form_shows_header_rows_and_notes() -> None:
     assert "hint" in text
     assert "25.0 (10/40) *" in text
     assert "Brackets: 95 % intervals." in text
+
+
+@pytest.mark.parametrize(("width", "blocks"), [(40, 3), (80, 1), (200, 1)])
+def test_narrow_terminals_lose_nothing(width: int, blocks: int) -> None:
+    bounds: dict[str, Any] = {"unit": "d", "low": 0.1111, "high": 0.2222}
+    table = build_table(
+        [cell("zerase", asr(10), *(figure(name, 0.15, **bounds) for name in ("fid", "kid")))], []
+    )
+    buffer = io.StringIO()
+    Console(file=buffer, width=width).print(render_rich(table, width=width))
+    text = buffer.getvalue()
+    for part in ("25.0 (10/40)", "[15, 35]", "FID", "KID"):
+        assert part in text
+    assert text.count("[0.111, 0.222]") == 2
+    assert text.count("zerase (seed 0)") == blocks

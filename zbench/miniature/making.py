@@ -18,6 +18,9 @@ from zbench.miniature.train.pipeline import Workshop
 
 log = logging.getLogger("zbench.miniature")
 
+HISTORY = "history.txt"
+"""In the build folder: what was done by hand between sittings, so that the card can say it."""
+
 
 def _log_to(build: Path) -> None:
     build.mkdir(parents=True, exist_ok=True)
@@ -66,6 +69,9 @@ def measure_and_write(build: Path) -> None:
     folder = weights_folder()
     making: dict[str, Any] = {"machine": machine()}
     making |= {f"{stage}, seconds of training": spent for stage, spent in seconds.items()}
+    history = build / HISTORY
+    if history.exists():
+        making["history of this run"] = " ".join(history.read_text(encoding="utf-8").split())
     making["weights, bytes"] = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
     write_card(measure(making), folder)
     write_manifest(folder)

@@ -7,6 +7,7 @@ network must come from the files.
 from __future__ import annotations
 
 import json
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -135,10 +136,10 @@ def _load_pipeline(spec: ModelSpec, folder: Path) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No bars, and no lines about unused or missing weights: `_check_complete` decides about those."""
+    """No bars and no lines of the libraries' own: what is wrong is said once, by this module."""
     levels = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
     for library in (diffusers_logging, transformers_logging):
-        library.set_verbosity_error()
+        library.set_verbosity(logging.CRITICAL)
         library.disable_progress_bar()
     try:
         with warnings.catch_warnings():

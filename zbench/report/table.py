@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from zbench.runner.specs import CellResult
 
-COLLAPSED_FROM = 0.1
+COLLAPSED_FROM = 0.05
 """A row is marked as collapsed where the lower bound of its collapse rate lies above this."""
 
 TITLES = {

@@ -157,6 +157,9 @@ class _Cell:
     def _ensure(self, stage: str, folder: StageFolder, work: Callable[[Advance], None]) -> StageFolder:
         """Does a stage's work unless its folder is complete."""
         if not folder.is_complete():
+            if "model" not in vars(self.model):
+                self.reporter.say(f"Loading the model {self.model.spec.name} ...")
+                _ = self.model.model  # before a stage is announced: missing weights fail here
             start = time.monotonic()
             with self.reporter.stage(f"{self.spec.label}: {stage}") as advance:
                 work(advance)
