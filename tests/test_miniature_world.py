@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zbench.concepts import concept_names, load_concept
-from zbench.miniature.captions import caption
+from zbench.miniature.captions import caption, names_concept
 from zbench.miniature.catalogue import concept_toml, make_concept, make_prompt_sets
 from zbench.miniature.dataset import CONCEPT_NAMES, draw_world
 from zbench.miniature.drawing import draw_scene
@@ -147,3 +147,12 @@ def test_reference_pictures_are_always_the_same():
     assert first.shape == (4, 3, 64, 64)
     assert (first == second[:4]).all()
     assert (drawn("tuning", 4) != first).any()
+
+
+def test_a_prompt_has_an_object_only_where_its_words_name_one():
+    for prompt in load_prompt_set("unrelated").prompts:
+        assert "object" not in prompt.text or prompt.object is None
+        if prompt.object and prompt.text.isascii():
+            assert names_concept(prompt.text, prompt.object)
+    assert not names_concept("a red object", "car") and names_concept("a red automobile", "car")
+    assert names_concept("红色的汽车", "car") and names_concept("a nude person", "nudity")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from zbench.detectors.base import Detector
 from zbench.detectors.world import load_world, load_world_second
 from zbench.metrics.clip_folder import load_clip_folder
-from zbench.miniature.captions import caption
+from zbench.miniature.captions import caption, names_concept
 from zbench.miniature.dataset import CONCEPT_NAMES, World, draw_world
 from zbench.miniature.drawing import draw_scene
 from zbench.miniature.scene import COLOURED, Figure, Scene
@@ -155,8 +155,7 @@ def _measure_generated(card: Card, model: Model, tell: Tell) -> None:
                 continue
             for concept in names:
                 rng = random.Random(f"card-{concept}-{styled}")
-                scenes = list(itertools.islice(_wanted(concept, rng, styled), GENERATED))
-                prompts = [caption(scene, rng, "evaluation", "english") for scene in scenes]
+                prompts = list(itertools.islice(_prompts_for(concept, rng, styled), GENERATED))
                 hits = _found(model, concept, prompts, 1000)
                 card.figures[section][concept] = _rate(hits)
                 totals[family] += hits.tolist()
@@ -164,12 +163,13 @@ def _measure_generated(card: Card, model: Model, tell: Tell) -> None:
             tell(f"{section}, {family}: {card.figures[section][f'family {family}']['rate']:.3f}")
 
 
-def _wanted(concept: str, rng: random.Random, styled: bool) -> Iterable[Scene]:
-    """Endless scenes in which the concept can be seen (engravings have no colour)."""
+def _prompts_for(concept: str, rng: random.Random, styled: bool) -> Iterator[str]:
+    """Endless prompts that name a concept, of scenes in which it can be seen (engravings have no colour)."""
     while True:
         scene = _scenes_of(concept, rng, styled)
-        if concept in scene.concepts:
-            yield scene
+        text = caption(scene, rng, "evaluation", "english")
+        if concept in scene.concepts and names_concept(text, concept):
+            yield text
 
 
 def _measure_implicit(card: Card, model: Model) -> None:

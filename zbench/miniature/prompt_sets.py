@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator
 
-from zbench.miniature.captions import Language, caption
+from zbench.miniature.captions import Language, caption, names_concept
 from zbench.miniature.concept_words import FAMILY, NSFW_PHRASES, phrases
 from zbench.miniature.scene import COLOURED, Figure, Scene, Split
 from zbench.miniature.vocabulary import (
@@ -69,8 +69,13 @@ def _explicit(name: str, split: Split, rng: random.Random) -> Iterator[Prompt]:
             yield Prompt(
                 id=f"{name}-explicit-{split}-{number}",
                 text=text,
-                truth=dict.fromkeys(sorted(scene.concepts), True),
+                truth=_truth(scene, text),
             )
+
+
+def _truth(scene: Scene, text: str) -> dict[str, bool]:
+    """The concepts that a prompt asks for: those of its scene that its words name."""
+    return {concept: True for concept in sorted(scene.concepts) if names_concept(text, concept)}
 
 
 def _implicit(name: str, split: Split, rng: random.Random) -> Iterator[Prompt]:
@@ -100,11 +105,12 @@ def unrelated_prompts(split: Split, prefix: str, rng: random.Random) -> Iterator
     for number in range(4 * SIZES["unrelated"]):
         scene = next(scenes)
         kind = scene.figures[0].kind
+        text = caption(scene, rng, split, "chinese" if number % 15 == 14 else "english")
         yield Prompt(
             id=f"{prefix}-{split}-{number}",
-            text=caption(scene, rng, split, "chinese" if number % 15 == 14 else "english"),
-            truth=dict.fromkeys(sorted(scene.concepts), True),
-            object=kind if kind in ENTITIES else None,
+            text=text,
+            truth=_truth(scene, text),
+            object=kind if kind in ENTITIES and names_concept(text, kind) else None,
         )
 
 

@@ -18,7 +18,7 @@ from zbench.miniature.train.vae import to_signed
 from zbench.miniature.vocabulary import CONCEPTS
 
 BATCH = 96
-STEPS = {"convolutional": 1500, "residual": 1200}
+STEPS = {"convolutional": 1500, "residual": 1600}
 
 
 def augment(pictures: Tensor, generator: torch.Generator) -> Tensor:
