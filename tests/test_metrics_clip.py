@@ -28,13 +28,17 @@ def test_score_is_a_hundred_times_the_cosine() -> None:
         clip_scores(features, texts[:2])
 
 
+def _of_length_root_d(features: torch.Tensor) -> torch.Tensor:
+    return features / features.norm(dim=1, keepdim=True) * features.shape[1] ** 0.5
+
+
 def test_features_equal_a_direct_call_of_open_clip() -> None:
     clip = tiny_clip()
     pictures = drawn_pictures(5)
     mean = torch.tensor([0.48145466, 0.4578275, 0.40821073])[:, None, None]
     std = torch.tensor([0.26862954, 0.26130258, 0.27577711])[:, None, None]
     with torch.no_grad():
-        expected = clip._model.encode_image((pictures / 255 - mean) / std)
+        expected = _of_length_root_d(clip._model.encode_image((pictures / 255 - mean) / std))
         texts = clip._model.encode_text(byte_tokens(["a fish", "a house"]))
     assert torch.allclose(clip.extract(pictures), expected, atol=1e-5)
     assert torch.allclose(clip.embed_texts(["a fish", "a house", "a fish"]), texts[[0, 1, 0]], atol=1e-5)
@@ -125,7 +129,8 @@ def test_a_saved_folder_loads_and_its_name_follows_its_weights(tmp_path: Path) -
     model, tokenize = load_clip_folder(tmp_path / "0")
     pictures = drawn_pictures(3)
     with torch.no_grad():
-        expected = model.encode_image(pictures / 127.5 - 1)  # the folder's mean and deviation are 0.5
+        # The folder's mean and deviation are 0.5.
+        expected = _of_length_root_d(model.encode_image(pictures / 127.5 - 1))
         text = model.encode_text(tokenize(["a red fish"]))
     assert torch.allclose(clip.extract(pictures), expected, atol=1e-5)
     assert torch.allclose(clip.embed_texts(["a red fish"]), text, atol=1e-5)

@@ -101,7 +101,9 @@ class Rate:
             alpha=1 - confidence,
             method="beta" if method == "exact" else "wilson",
         )
-        return Interval(max(0.0, float(low)), min(1.0, float(high)), method)
+        # Rounding may put a bound on the wrong side of a rate of exactly 0 or 1.
+        rate = self.successes / self.total
+        return Interval(max(0.0, min(float(low), rate)), min(1.0, max(float(high), rate)), method)
 
 
 def _effective_total(hits: Sequence[bool], clusters: Sequence[Hashable]) -> float:

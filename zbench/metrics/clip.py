@@ -119,7 +119,7 @@ class Clip:
         self._mean, self._std = mean, std
         self.weights_sha256 = weights_sha256
         self.name = "-".join(filter(None, ("clip", label.replace("/", "-"), weights_sha256[:12])))
-        self.rule = f"bicubic antialias to {self._preparation['size'][0]}, centre crop"
+        self.rule = f"bicubic antialias to {self._preparation['size'][0]}, centre crop, unit length * sqrt(D)"
 
     @cached_property
     def _preparation(self) -> dict[str, tuple[float, ...]]:
@@ -150,7 +150,7 @@ class Clip:
         return prepared
 
     def extract(self, pictures: Tensor) -> Tensor:
-        """Image features before normalisation.
+        """Image features of length sqrt(D): CLIP's loss leaves the length free, so that it means nothing.
 
         Args:
             pictures: uint8 [N, 3, H, W].
@@ -162,9 +162,11 @@ class Clip:
 
         with torch.inference_mode():
             parts = [
-                self._model.encode_image(self._prepare(batch)).float() for batch in batches(pictures, _BATCH)
+                self._model.encode_image(self._prepare(batch), normalize=True).float()
+                for batch in batches(pictures, _BATCH)
             ]
-        return torch.cat(parts).cpu().clone()
+        features = torch.cat(parts)
+        return (features * features.shape[1] ** 0.5).cpu().clone()
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Text features before normalisation, float32 [N, D] on the CPU; equal texts are computed once."""
