@@ -165,8 +165,9 @@ class Clip:
                 self._model.encode_image(self._prepare(batch), normalize=True).float()
                 for batch in batches(pictures, _BATCH)
             ]
-        features = torch.cat(parts)
-        return (features * features.shape[1] ** 0.5).cpu().clone()
+        features: Tensor = torch.cat(parts)
+        scaled: Tensor = features * features.shape[1] ** 0.5
+        return scaled.cpu().clone()
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Text features before normalisation, float32 [N, D] on the CPU; equal texts are computed once."""

@@ -87,10 +87,9 @@ def _packaged(spec: ModelSpec, place: str) -> Path:
 def _downloaded(spec: ModelSpec, hub_id: str) -> Path:
     """Folder in the local Hub cache, filled over the network where needed."""
     try:
-        return Path(DiffusionPipeline.download(hub_id, revision=spec.revision, use_safetensors=True))
-    except (
-        Exception
-    ) as error:  # whatever the Hub client raises (a dozen types), the user can do the same about it
+        with _quiet(bars=True):
+            return Path(DiffusionPipeline.download(hub_id, revision=spec.revision, use_safetensors=True))
+    except Exception as error:  # the Hub client raises a dozen types; the remedy is one
         raise WeightsError(
             f"The weights of {spec.name!r} are neither in the local cache nor to be had from the Hub: run "
             f"`hf download {hub_id}` where there is a network, or give a saved pipeline with --model PATH."
@@ -135,12 +134,13 @@ def _load_pipeline(spec: ModelSpec, folder: Path) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """No bars and no lines of the libraries' own: what is wrong is said once, by this module."""
+def _quiet(bars: bool = False) -> Iterator[None]:
+    """No lines of the libraries' own: what is wrong is said once, by this module; bars only for downloads."""
     levels = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
     for library in (diffusers_logging, transformers_logging):
         library.set_verbosity(logging.CRITICAL)
-        library.disable_progress_bar()
+        if not bars:
+            library.disable_progress_bar()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -11,7 +11,7 @@ import hashlib
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +24,25 @@ from zbench.model.sampling import Trajectory
 from zbench.model.spans import token_spans
 from zbench.model.spec import ModelSpec
 
-if TYPE_CHECKING:
-    from zbench.edits import ConditioningEdit, Edit
 
+class Attachable(Protocol):
+    """What `Model` asks of any edit; `zbench.edits.Edit` is one."""
+
+    def attach(self, model: Model) -> None:
+        """Changes the model."""
+
+    def detach(self) -> None:
+        """Restores it."""
+
+
+class EditsEmbeddings(Protocol):
+    """What `Model` asks of an edit on the conditioning seam."""
+
+    def edit_embeddings(self, embeddings: list[Tensor], prompts: list[str]) -> list[Tensor]:
+        """Changes prompt embeddings."""
+
+
+_Edit = TypeVar("_Edit", bound=Attachable)
 ProgressCallback = Callable[[int, int], None]
 """Called with (done, total) as work goes on."""
 
@@ -53,8 +69,8 @@ class Model:
         self.spec = spec
         self.pipeline = pipeline
         self.transformer: Any = pipeline.transformer
-        self.edits: list[Edit] = []
-        self.conditioning: list[ConditioningEdit] = []
+        self.edits: list[Attachable] = []
+        self.conditioning: list[EditsEmbeddings] = []
         self._encoded: OrderedDict[str, Tensor] = OrderedDict()
         for network in self.networks().values():
             network.requires_grad_(False).eval()
@@ -255,7 +271,7 @@ class Model:
     # Edits and provenance ---------------------------------------------------------------------------------
 
     @contextmanager
-    def edited(self, edit: Edit) -> Iterator[Edit]:
+    def edited(self, edit: _Edit) -> Iterator[_Edit]:
         """Attaches an edit for the length of a `with` block and restores the model exactly afterwards."""
         edit.attach(self)
         try:
