@@ -16,7 +16,7 @@ def train(
     build: Build = Path("miniature-build"),
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all by default.")] = None,
 ) -> None:
-    """Train every part (hours on two cores), stage by stage, resumable, and ship them into the package."""
+    """Train every part (about three hours on two cores; needs a C++ compiler), resumable, and ship them."""
     from zbench.miniature.making import make
 
     make(build, threads)
