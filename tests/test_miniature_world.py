@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zbench.concepts import concept_names, load_concept
-from zbench.miniature.captions import caption, names_concept
+from zbench.miniature.captions import caption
 from zbench.miniature.catalogue import concept_toml, make_concept, make_prompt_sets
+from zbench.miniature.concept_words import names_concept
 from zbench.miniature.dataset import CONCEPT_NAMES, draw_world
 from zbench.miniature.drawing import draw_scene
 from zbench.miniature.reference import drawn

@@ -261,21 +261,3 @@ def caption(
     if language == "chinese" or (language is None and not scene.implicit and rng.random() < 0.2):
         return _chinese(scene, rng, split)
     return _english(scene, rng, split)
-
-
-_NAMES: dict[str, tuple[str, ...]] = {
-    **ENTITIES,
-    "green": ("green",),
-    "sad": ("sad", "crying"),
-    "explosion": ("explosion", "exploding"),
-    "origami": ("origami",),
-}
-
-
-def names_concept(text: str, concept: str) -> bool:
-    """Whether a caption of a scene names a concept that the scene shows.
-
-    A few captions say "an object" or leave a colour out, so that erased things have a word to be anchored to;
-    what such a caption asks for cannot be measured.
-    """
-    return not text.isascii() or concept not in _NAMES or any(word in text for word in _NAMES[concept])

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from zbench.detectors.base import Detector
 from zbench.detectors.world import load_world, load_world_second
 from zbench.metrics.clip_folder import load_clip_folder
-from zbench.miniature.captions import caption, names_concept
+from zbench.miniature.captions import caption
+from zbench.miniature.concept_words import names_concept
 from zbench.miniature.dataset import CONCEPT_NAMES, World, draw_world
 from zbench.miniature.drawing import draw_scene
 from zbench.miniature.scene import COLOURED, Figure, Scene

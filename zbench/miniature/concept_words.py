@@ -46,6 +46,16 @@ def phrases(name: str) -> tuple[str, ...]:
     return (STYLES[name][0] if name in STYLES else IDENTITIES.get(name, name),)
 
 
+def names_concept(text: str, concept: str) -> bool:
+    """Whether a caption of a scene names a concept that the scene shows.
+
+    A few captions say "an object" or leave a colour out, so that erased things have a word to be anchored to;
+    what such a caption asks for cannot be measured. Chinese captions and all other concepts are always named.
+    """
+    words = ENTITIES.get(concept) or ABSTRACTION_PHRASES.get(concept)
+    return not text.isascii() or words is None or any(word in text for word in words)
+
+
 def anchored_sentences(name: str) -> tuple[str, Pairs]:
     """Anchor of a concept, and its sentences with their anchored twins."""
     makers = {"nsfw": _nsfw, "entity": _entity, "style": _style, "identity": _identity}

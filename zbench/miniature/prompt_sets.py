@@ -10,8 +10,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator
 
-from zbench.miniature.captions import Language, caption, names_concept
-from zbench.miniature.concept_words import FAMILY, NSFW_PHRASES, phrases
+from zbench.miniature.captions import Language, caption
+from zbench.miniature.concept_words import FAMILY, NSFW_PHRASES, names_concept, phrases
 from zbench.miniature.scene import COLOURED, Figure, Scene, Split
 from zbench.miniature.vocabulary import (
     BACKGROUNDS,

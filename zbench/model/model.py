@@ -43,6 +43,7 @@ class EditsEmbeddings(Protocol):
 
 
 _Edit = TypeVar("_Edit", bound=Attachable)
+
 ProgressCallback = Callable[[int, int], None]
 """Called with (done, total) as work goes on."""
 

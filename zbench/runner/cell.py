@@ -157,7 +157,7 @@ class _Cell:
     def _ensure(self, stage: str, folder: StageFolder, work: Callable[[Advance], None]) -> StageFolder:
         """Does a stage's work unless its folder is complete."""
         if not folder.is_complete():
-            if "model" not in vars(self.model):
+            if not self.model.is_loaded:
                 self.reporter.say(f"Loading the model {self.model.spec.name} ...")
                 _ = self.model.model  # before a stage is announced: missing weights fail here
             start = time.monotonic()
@@ -247,9 +247,7 @@ class _Cell:
             "protocol": self.protocol.label,
             "prompts": {role: {"set": p.name, "sha256": p.sha256} for role, p in self.prompt_sets.items()},
         }
-        device = (
-            str(self.model.model.device) if "model" in vars(self.model) else (self.spec.device or "not used")
-        )
+        device = str(self.model.model.device) if self.model.is_loaded else (self.spec.device or "not used")
         facts = {**provenance(device), **inputs, "evidence": evidence or {}}
         return CellResult.model_validate(
             {"id": self.folder.id, "spec": self.spec, "status": status, "stages": self._stages(),

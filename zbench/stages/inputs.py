@@ -56,6 +56,11 @@ class ModelHandle:
 
         return load_model(self.name, self.device, height=self.size[0], width=self.size[1])
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether `model` has been asked for; asking this loads nothing."""
+        return "model" in vars(self)
+
     @cached_property
     def identity(self) -> dict[str, Any]:
         """Everything about the model that training and pictures depend on, as plain JSON.
