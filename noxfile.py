@@ -1,4 +1,4 @@
-"""Sessions for developers and CI: `nox -s lint types tests bench`."""
+"""Sessions for developers and CI: `nox -s lint types tests check bench`."""
 
 from __future__ import annotations
 
@@ -28,6 +28,13 @@ def tests(session: nox.Session) -> None:
     """The whole test suite."""
     session.install("-e", ".[test]")
     session.run("pytest", *session.posargs)
+
+
+@nox.session
+def check(session: nox.Session) -> None:
+    """The conformance suite for every shipped method at its presets."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.check_presets", *session.posargs)
 
 
 @nox.session

@@ -18,9 +18,23 @@ from zbench import training
 from zbench.method import LoraMethod, MethodCard, Progress
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from zbench.concepts import Concept
     from zbench.erasure import Erasure
     from zbench.model import Model
+
+DEVIATIONS = (
+    "text-row adapters on to_q, to_k, to_v: the model has no cross-attention to fine-tune",
+    "noise levels are those of the model's own sampler, since a few-step model knows no others",
+    "the regulariser uses the same x_t as the ablation loss, which saves one evaluation per step",
+)
+NOTES = (
+    "rank, learning rate and steps of the paper preset: as the Z-Erase release uses them for AC.",
+    "On a guidance-distilled model the flow-matching terms (noise variant, regulariser) pull "
+    "towards the undistilled field: what follows from that is to be measured, not assumed.",
+    "Presets are chosen on tuning prompts only.",
+)
 
 
 class AC(LoraMethod):
@@ -43,25 +57,19 @@ class AC(LoraMethod):
         needs_training=True,
         needs_pictures=False,
         deviations=(
-            "text-row adapters on to_q, to_k, to_v: the model has no cross-attention to fine-tune",
-            "noise levels are those of the model's own sampler, since a few-step model knows no others",
-            "the regulariser uses the same x_t as the ablation loss, which saves one evaluation per step",
+            *DEVIATIONS,
+            "x_t is made from anchor samples, with a regulariser, as in the paper; the Z-Erase release has "
+            "no regulariser and samples x_t under the concept prompt",
         ),
-        notes=(
-            "rank, learning rate and steps of the paper preset: as the Z-Erase release uses them for AC.",
-            "On a guidance-distilled model the flow-matching terms (noise variant, regulariser) pull "
-            "towards the undistilled field: what follows from that is to be measured, not assumed.",
-            "Presets are chosen on tuning prompts only.",
-        ),
+        notes=NOTES,
     )
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {"steps": 200, "batch_size": 1, "learning_rate": 1e-3, "rank": 8, "trajectories": 64},
         "miniature": {
-            "steps": 140,
-            "batch_size": 8,
-            "learning_rate": 3e-3,
-            "rank": 8,
-            "trajectories": 32,
+            "steps": 60,
+            "batch_size": 4,
+            "learning_rate": 5e-3,
+            "trajectories": 16,
             "regularisation_weight": 0.1,
         },
     }
@@ -96,11 +104,10 @@ class ACObjective:
         noise = training.noise_like(clean, self.generator)
         noised = training.add_noise(clean, noise, draw.timesteps)
 
-        def at_anchor() -> Any:
+        def at_anchor() -> Tensor:
             return self.model.velocity(noised, draw.timesteps, draw.embeddings)
 
-        figures = {}
-        target = noise - clean
+        figures, target = {}, noise - clean
         if method.regularisation_weight > 0:
             anchor = at_anchor()
             regulariser = training.mean_square(anchor, target)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from zbench import training
-from zbench.method import Method, MethodCard, Progress, Projection, concept_is_named
+from zbench.method import Method, MethodCard, Progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,16 +25,14 @@ if TYPE_CHECKING:
     from zbench.concepts import Concept
     from zbench.erasure import Erasure
     from zbench.model import Model
-
-Pair = tuple[list[int], list[int]]
-"""Token rows of a concept prompt, and the rows of its anchor prompt that they are mapped to."""
+    from zbench.training import Pair
 
 
 class UCE(Method):
     """Unified concept editing in the space of the edited layers.
 
     Attributes:
-        targets: Projections that are edited.
+        targets: Projections that are edited, of those that see the same input.
         layers: Unified layers that are edited; all if None.
         erase_scale: s_e.
         preserve_scale: s_p.
@@ -72,7 +70,9 @@ class UCE(Method):
         "miniature": {"erase_scale": 10.0, "preserve_scale": 1.0, "regularisation": 0.1, "tokens": "onward"},
     }
 
-    targets: tuple[Projection, ...] = Field(default=("to_q", "to_k", "to_v"), min_length=1)
+    targets: tuple[Literal["to_q", "to_k", "to_v"], ...] = Field(
+        default=("to_q", "to_k", "to_v"), min_length=1
+    )
     layers: tuple[int, ...] | None = None
     erase_scale: float = Field(default=10.0, gt=0)
     preserve_scale: float = Field(default=1.0, ge=0)
@@ -83,107 +83,40 @@ class UCE(Method):
 
     def supports(self, concept: Concept) -> str | None:
         """The rows to edit are found by the concept's phrases."""
-        return None if concept_is_named(concept) else "no training prompt names one of its phrases"
+        return None if concept.is_named else "no training prompt names one of its phrases"
 
     def erase(self, model: Model, concept: Concept, *, progress: Progress | None = None) -> Erasure:
         """Gathers the layers' inputs, solves once per layer, changes no weight of the model itself."""
-        from zbench.edits import DeltaEdit
         from zbench.erasure import Erasure
 
         self.require_support(concept)
         meter = training.Meter(model)
-        layers = list(range(len(model.transformer.layers)) if self.layers is None else self.layers)
-        cross, concept_moment = self.concept_moments(model, concept, layers)
-        preserve_moment = self.preserve_moments(model, concept, layers)
-        deltas: dict[str, Tensor] = {}
-        for done, layer in enumerate(layers, start=1):
-            update = self.solve(cross[layer], concept_moment[layer], preserve_moment[layer])
-            for target in self.targets:
-                path = f"layers.{layer}.attention.{target}"
-                weight = model.transformer.get_submodule(path).weight
-                deltas[path] = (weight.double() @ update).float()
-            if progress:
-                progress(done, len(layers))
-        edit = DeltaEdit(deltas, rows="text")
+        updates = self.updates(model, concept, progress)
+        edit = training.projection_edit(
+            model, list(updates), self.targets, lambda path, layer, weight: weight @ updates[layer]
+        )
         return Erasure(edit, self.name, concept.name, self.model_dump(mode="json"), meter.cost())
 
-    def solve(self, cross: Tensor, concept: Tensor, preserve: Tensor) -> Tensor:
-        """R of the head of this file, float64 [D, D].
-
-        Args:
-            cross: sum (c_g - c_e) c_e^T.
-            concept: sum c_e c_e^T.
-            preserve: sum c_p c_p^T.
-        """
-        system = self.erase_scale * concept + self.preserve_scale * preserve
-        system.diagonal().add_(self.regularisation)
-        # R system = s_e cross, and the system is symmetric.
-        return training.solve_symmetric(system, self.erase_scale * cross.T).T
-
-    def concept_moments(
-        self, model: Model, concept: Concept, layers: list[int]
-    ) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
-        """Means over points of sum (c_g - c_e) c_e^T and sum c_e c_e^T per layer."""
-        pairs = {index: pair for index, pair in enumerate(self.row_pairs(model, concept)) if pair[0]}
-        known = list(pairs)
-        chosen = [known[index] for index in training.spread(known, self.trajectories)]
-        bank = self._bank(model, [concept.training_prompts[index] for index in chosen], "erase")
-        anchors = training.encode_each(model, [concept.anchor_prompts[index] for index in chosen])
-        cross, moment = training.Moments(), training.Moments()
-        for draw in bank.batches(self.batch_size):
-            entries = draw.entries.tolist()
-            seen = training.text_inputs(model, draw, draw.embeddings, layers)
-            guide = training.text_inputs(model, draw, [anchors[entry] for entry in entries], layers)
-            rows = [pairs[chosen[entry]] for entry in entries]
-            for layer in layers:
-                c_e = stack_rows(seen[layer], [concept_rows for concept_rows, _ in rows])
-                c_g = stack_rows(guide[layer], [guide_rows for _, guide_rows in rows])
-                cross.add(layer, c_g - c_e, c_e)
-                moment.add(layer, c_e, c_e)
-        points = len(bank) * len(bank.timesteps)
-        return cross.mean(points), moment.mean(points)
-
-    def preserve_moments(self, model: Model, concept: Concept, layers: list[int]) -> dict[int, Tensor]:
-        """Mean over points of sum c_p c_p^T per layer, over all caption rows of the prompts to preserve."""
-        kept = list(dict.fromkeys([*concept.preserve_prompts, *concept.anchor_prompts]))
-        prompts = [kept[index] for index in training.spread(kept, self.trajectories)]
-        bank = self._bank(model, prompts, "preserve")
-        moment = training.Moments()
-        for draw in bank.batches(self.batch_size):
-            seen = training.text_inputs(model, draw, draw.embeddings, layers)
-            # Padding rows of a caption are text rows too: the update acts on them as well.
-            rows = [list(range(training.padded(len(embedding)))) for embedding in draw.embeddings]
-            for layer in layers:
-                c_p = stack_rows(seen[layer], rows)
-                moment.add(layer, c_p, c_p)
-        return moment.mean(len(bank) * len(bank.timesteps))
+    def updates(self, model: Model, concept: Concept, progress: Progress | None) -> dict[int, Tensor]:
+        """R of the head of this file per layer, float64 [D, D]."""
+        layers = list(range(len(model.transformer.layers)) if self.layers is None else self.layers)
+        drawn = self.model_dump(include={"trajectories", "batch_size", "training_seed"})
+        sums = training.pair_moments(model, concept, self.row_pairs(model, concept), layers, **drawn)
+        prior = training.prior_moments(model, concept, layers, **drawn)
+        updates: dict[int, Tensor] = {}
+        for done, layer in enumerate(layers, start=1):
+            updates[layer] = training.refinement(
+                sums.cross[layer],
+                sums.square[layer],
+                prior[layer],
+                scale=self.erase_scale,
+                preserve=self.preserve_scale,
+                regularisation=self.regularisation,
+            )
+            if progress:
+                progress(done, len(layers))
+        return updates
 
     def row_pairs(self, model: Model, concept: Concept) -> list[Pair]:
         """Per training prompt its rows and the anchor's rows they go to; empty where no phrase is named."""
-        captions = model.encode(list(concept.training_prompts)), model.encode(list(concept.anchor_prompts))
-        pairs: list[Pair] = []
-        for prompt, caption, anchor in zip(concept.training_prompts, *captions, strict=True):
-            rows = training.concept_columns(model, concept, prompt)
-            if rows and self.tokens == "onward":
-                rows = list(range(rows[0], len(caption)))
-            # The words after the concept agree, so rows are paired from the end. A concept longer than its
-            # anchor maps its first rows to the row before it, the last one that both prompts share.
-            shift = len(anchor) - len(caption)
-            guides = [min(max(row + shift, rows[0] - 1), len(anchor) - 1) for row in rows]
-            pairs.append((rows, guides))
-        return pairs
-
-    def _bank(self, model: Model, prompts: list[str], purpose: str) -> training.TrajectoryBank:
-        seeds = training.seeds_for(purpose, self.training_seed, len(prompts))
-        return training.TrajectoryBank.sample(model, prompts, seeds, batch_size=self.batch_size)
-
-
-def stack_rows(inputs: Tensor, rows: list[list[int]]) -> Tensor:
-    """The chosen rows of every sample below each other, [N, D] float64.
-
-    Args:
-        inputs: [B, text rows, D].
-        rows: Per sample, row indices.
-    """
-    samples = [sample for sample, chosen in enumerate(rows) for _ in chosen]
-    return inputs[samples, [row for chosen in rows for row in chosen]].double()
+        return training.concept_row_pairs(model, concept, onward=self.tokens == "onward")

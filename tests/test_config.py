@@ -8,7 +8,7 @@ import pytest
 
 from zbench.config import RunConfig, parse_settings, validated
 from zbench.errors import ConfigurationError, UnknownNameError, ZbenchError
-from zbench.registry import load_method
+from zbench.registry import load_method, own_method_names
 from zbench.runner.planning import plan
 
 FLAGS = {"methods": ("uce",), "concept": "nudity"}
@@ -33,6 +33,12 @@ def test_sources_are_asked_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_original_and_repeated_methods_count_once() -> None:
     config = RunConfig.create({**FLAGS, "methods": ("uce", "original", "uce", "ac")})
     assert config.methods == ("uce", "ac")
+
+
+def test_all_means_every_method_of_zbench_and_none_of_a_stranger() -> None:
+    config = RunConfig.create({**FLAGS, "methods": ("uce", "all")})
+    assert config.methods[0] == "uce" and sorted(config.methods) == list(own_method_names())
+    assert {"zerase", "ac", "negative_prompt"} < set(config.methods)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 import pytest
 import torch
 from zbench_methods.ac import AC, ACObjective
+from zbench_methods.ac_noise import ACNoise
 
 from tests.transcription import CONCEPT, Reference, assert_gradients, lora_gradients, perturb
+from zbench.errors import ConfigurationError
 from zbench.model import Model
 
 SMALL = {"steps": 1, "batch_size": 3, "trajectories": 4, "rank": 2, "learning_rate": 0.5, "optimiser": "sgd"}
@@ -75,3 +77,20 @@ def test_anchor_samples_are_pictures_of_the_anchor(tiny_model: Model) -> None:
 def test_evaluations_per_step(tiny_model: Model, settings: dict[str, float], expected: int) -> None:
     erasure = AC(**SMALL, **settings).erase(tiny_model, CONCEPT)
     assert erasure.trace[0]["evaluations"] == expected
+
+
+def test_the_noise_variant_is_a_method_of_its_own(tiny_model: Model) -> None:
+    quick = {**SMALL, "training_seed": 3}
+    own = ACNoise(**quick).erase(tiny_model, CONCEPT)
+    same = AC(**quick, variant="noise").erase(tiny_model, CONCEPT)
+    assert own.method == "ac_noise" and own.hyperparameters == same.hyperparameters
+    other = AC(**quick).erase(tiny_model, CONCEPT)
+    for name, factor in own.edit.tensors().items():
+        assert torch.equal(factor, same.edit.tensors()[name])
+    assert any(not torch.equal(own.edit.tensors()[name], t) for name, t in other.edit.tensors().items())
+
+
+def test_the_noise_variant_cannot_be_turned_into_the_other() -> None:
+    with pytest.raises(ConfigurationError, match=r"ac_noise\.variant = 'model'"):
+        ACNoise.with_preset("paper", variant="model")
+    assert ACNoise.with_preset("miniature").variant == "noise" and AC().variant == "model"

@@ -1,14 +1,28 @@
+"""What holds for every shipped method, whatever it does; how it behaves is for the conformance suite."""
+
+from __future__ import annotations
+
+import inspect
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.transcription import CONCEPT
 from zbench.errors import ConfigurationError, UnknownNameError
 from zbench.model import Model
-from zbench.registry import load_method
+from zbench.registry import list_methods, load_method
 
-NAMES = ("zerase", "uce", "ac", "naive")
+NAMES = sorted(each.name for each in list_methods() if each.origin == "zbench")
+
+LONGEST = 170
+"""Lines of a method file: its equations are to be read in one sitting."""
+
+
+def test_all_of_them_are_here() -> None:
+    assert len(NAMES) >= 17 and all(each.problem is None for each in list_methods())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -17,8 +31,26 @@ def test_every_preset_builds(name: str) -> None:
     assert set(method.presets) == {"paper", "miniature"}
     for preset, values in method.presets.items():
         built = method.with_preset(preset, training_seed=3).model_dump()
-        assert built["training_seed"] == 3 and all(built[field] == value for field, value in values.items())
-    assert any("tuning prompts" in note for note in method.card.notes) or name == "naive"
+        assert built["training_seed"] == 3
+        assert method.of(values).model_copy(update={"training_seed": 3}) == method.of(built)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_card_is_whole(name: str) -> None:
+    card = load_method(name).card
+    assert re.fullmatch(r"\d{4}\.\d{5}|", card.arxiv)
+    assert card.title and card.paper and card.reference_code_licence and card.weights
+    assert card.rows in ("text", "all", "none")
+    assert card.deviations or not card.arxiv, "nothing of a paper fits this model without a change"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_method_is_one_short_file_that_begins_with_its_equations(name: str) -> None:
+    module = inspect.getmodule(load_method(name))
+    assert module is not None and module.__name__ == f"zbench_methods.{name}"
+    lines = Path(inspect.getfile(load_method(name))).read_text().splitlines()
+    assert len(lines) <= LONGEST, f"{len(lines)} lines"
+    assert (module.__doc__ or "").strip()
 
 
 def test_the_card_of_zerase_warns_of_distillation() -> None:
@@ -41,7 +73,9 @@ def test_bad_settings_are_said_in_one_line() -> None:
 def test_unsupported_concepts_are_refused_before_any_work(tiny_model: Model) -> None:
     before = tiny_model.counter.forwards
     silent = CONCEPT.model_copy(update={"phrases": ("unclothed",)})
-    for name in ("zerase", "uce", "naive"):
+    refusing = [name for name in NAMES if load_method(name)().supports(silent) is not None]
+    assert {"zerase", "uce", "naive"} <= set(refusing)
+    for name in refusing:
         with pytest.raises(ConfigurationError, match=f"{name} cannot erase 'nudity'"):
             load_method(name)().erase(tiny_model, silent)
     assert tiny_model.counter.forwards == before

@@ -3,7 +3,7 @@ import pytest
 import torch
 from zbench_methods.uce import UCE
 
-from tests.transcription import CONCEPT, Reference
+from tests.transcription import CONCEPT
 from zbench.edits import DeltaEdit
 from zbench.model import Model
 from zbench.training import padded, seeds_for
@@ -19,7 +19,8 @@ def capture(model: Model, layer: int, x: torch.Tensor, t: torch.Tensor, prompt: 
     with torch.no_grad():
         model.velocity(x[None], t[None], model.encode([prompt]))
     handle.remove()
-    return found[0][Reference(model).text_start :].double().numpy()
+    _, height, width = model.latent_shape()
+    return found[0][padded(height * width // 4) :].double().numpy()
 
 
 def direct_solution(model: Model, method: UCE, layer: int, target: str) -> tuple[np.ndarray, np.ndarray]:

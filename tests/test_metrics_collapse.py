@@ -20,7 +20,7 @@ from zbench.metrics.collapse import NAMES, CollapseThresholds, signals
 from zbench.metrics.collapse.neighbours import REFERENCES
 from zbench.metrics.collapse.scales import SCALES, scaled, unscaled
 from zbench.miniature.reference import drawn
-from zbench.studies.collapse.breaking import BREAKAGES, checkerboard, fried, noise
+from zbench.studies.signals.breaking import BREAKAGES, checkerboard, fried, noise
 
 Measured = dict[str, NDArray[np.float64]]
 

@@ -74,6 +74,28 @@ def test_training_lowers_the_loss_and_leaves_the_edit_detached(tiny_model: Model
     assert not edit.attached and trace[0]["extra"] == 1.0 and trace[0]["gradient_norm"] > 0
 
 
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+def test_direction_is_what_the_parameters_moved_by(tiny_model: Model, optimiser: str) -> None:
+    edit = LoraEdit(rank=2)
+    trace = run(tiny_model, edit, Towards(tiny_model), steps=1, optimiser=optimiser, learning_rate=0.5)
+    with tiny_model.edited(fresh := LoraEdit(rank=2)):
+        pairs = zip(edit.parameters(), fresh.parameters(), strict=True)
+        moved = math.sqrt(sum(float((new - old).detach().double().square().sum()) for new, old in pairs))
+    assert trace[0]["direction_norm"] == pytest.approx(moved / 0.5, rel=1e-4)
+    expected = trace[0]["gradient_norm"] if optimiser == "sgd" else trace[0]["direction_norm"]
+    assert trace[0]["direction_norm"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_schedule_scales_the_learning_rate(tiny_model: Model) -> None:
+    first, second = LoraEdit(rank=2), LoraEdit(rank=2)
+    trace = run(tiny_model, first, Towards(tiny_model), optimiser="sgd", schedule=lambda step: 1 / (step + 1))
+    run(tiny_model, second, Towards(tiny_model), optimiser="sgd", steps=1)
+    run_half = run(tiny_model, second, Towards(tiny_model), optimiser="sgd", steps=1, learning_rate=5e-3)
+    for left, right in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(left, right)
+    assert trace[1]["direction_norm"] == pytest.approx(run_half[0]["direction_norm"])
+
+
 def test_divergence_is_named_and_leaves_the_model_clean(tiny_model: Model) -> None:
     edit = LoraEdit(rank=2)
     with pytest.raises(TrainingDivergedError, match="loss is nan at step 1"):

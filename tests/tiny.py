@@ -143,3 +143,8 @@ def save_tiny_pipeline(
     }
     (folder / "zbench-model.json").write_text(json.dumps(settings))
     return folder
+
+
+def save_smallest_pipeline(folder: Path) -> Path:
+    """Saves a random pipeline for tests that make many erasures and look at none of the pictures."""
+    return save_tiny_pipeline(folder, dim=24, layers=2, text_width=24, height=32, width=48, steps=2)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from zbench.concepts import Concept, concept_names, load_concept
     from zbench.config import RunConfig
+    from zbench.conformance import check
     from zbench.erasure import Erasure
     from zbench.errors import ZbenchError
     from zbench.method import Method, MethodCard
@@ -27,6 +28,7 @@ _HOMES = {
     "concept_names": "zbench.concepts",
     "load_concept": "zbench.concepts",
     "RunConfig": "zbench.config",
+    "check": "zbench.conformance",
     "Erasure": "zbench.erasure",
     "ZbenchError": "zbench.errors",
     "Method": "zbench.method",
@@ -59,6 +61,7 @@ __all__ = [
     "RunResult",
     "ZbenchError",
     "__version__",
+    "check",
     "concept_names",
     "load_concept",
     "load_detector",

@@ -62,6 +62,12 @@ class Concept(BaseModel):
                 raise ValueError(f"concept {self.name}: {text!r} can be read as being about minors")
         return self
 
+    @property
+    def is_named(self) -> bool:
+        """Whether a phrase of the concept occurs in one of its training prompts, any case."""
+        prompts = [prompt.lower() for prompt in self.training_prompts]
+        return any(phrase.lower() in prompt for prompt in prompts for phrase in self.phrases)
+
     def to_toml(self) -> str:
         """The file form, without the name: that is the file's."""
         lines = [f"{key} = {_quoted(getattr(self, key))}" for key in ("family", "anchor")]

@@ -18,6 +18,7 @@ from typing import Any, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from zbench.errors import ConfigurationError, UnknownNameError
+from zbench.registry import own_method_names
 
 DEFAULT_MODEL = "miniature"
 DEFAULTS_FILE = "zbench.toml"
@@ -27,12 +28,16 @@ _Model = TypeVar("_Model", bound=BaseModel)
 ORIGINAL = "original"
 """Name of the empty erasure: the unerased model, built in and always the first row."""
 
+ALL = "all"
+"""Stands for every method of zbench's own; a stranger's is run only when it is named."""
+
 
 class RunConfig(BaseModel):
     """A validated run.
 
     Attributes:
-        methods: Names of methods; `original` is added by itself.
+        methods: Names of methods, or ``all`` for zbench's own; `original` is added by itself.
+        plugins: Python files that define methods which are not packaged.
         concept: Name of the concept to erase.
         model: Catalogue name of a model, or a folder with a saved `ZImagePipeline`.
         training_seeds: How many training seeds (0, 1, ...) each method is trained with.
@@ -54,6 +59,7 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     methods: tuple[str, ...] = ()
+    plugins: tuple[Path, ...] = ()
     concept: str
     model: str = DEFAULT_MODEL
     training_seeds: int = Field(default=1, ge=1)
@@ -74,7 +80,8 @@ class RunConfig(BaseModel):
     @field_validator("methods")
     @classmethod
     def _each_method_once(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(name for name in dict.fromkeys(methods) if name != ORIGINAL)
+        named = (each for name in methods for each in (own_method_names() if name == ALL else (name,)))
+        return tuple(name for name in dict.fromkeys(named) if name != ORIGINAL)
 
     @model_validator(mode="after")
     def _settings_have_a_method(self) -> Self:
@@ -167,7 +174,8 @@ def parse_settings(assignments: Iterable[str]) -> dict[str, dict[str, Any]]:
     settings: dict[str, dict[str, Any]] = {}
     for assignment in assignments:
         target, equals, text = assignment.partition("=")
-        method, dot, field = target.strip().partition(".")
+        # A package's name may have dots, a field has none.
+        method, dot, field = target.strip().rpartition(".")
         if not (equals and dot and method and field):
             raise ConfigurationError(f"--set {assignment}: write METHOD.FIELD=VALUE, such as zerase.rank=16.")
         settings.setdefault(method, {})[field] = _literal(text.strip())

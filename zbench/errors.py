@@ -58,3 +58,11 @@ class MissingExtraError(ZbenchError):
 
 class TrainingDivergedError(ZbenchError):
     """A training loss became NaN or infinite; the erasure is not kept."""
+
+
+class MethodError(ZbenchError):
+    """A method did what no method may do; its cell fails, and the other cells go on."""
+
+
+class ModelChangedError(MethodError):
+    """A method left the model other than it found it; the model is loaded again for the next cell."""

@@ -19,19 +19,16 @@ if TYPE_CHECKING:
     from zbench.edits import Edit
     from zbench.erasure import Erasure
     from zbench.model import Model
+    from zbench.plugins import PluginFile
     from zbench.training import Meter, Objective
 
-Projection = Literal["to_q", "to_k", "to_v"]
-"""Attention projections of the unified layers that an edit may change."""
+Projection = Literal[
+    "to_q", "to_k", "to_v", "to_out.0", "feed_forward.w1", "feed_forward.w2", "feed_forward.w3"
+]
+"""Linear modules of the unified layers that an edit may change: those of the attention and of the SwiGLU."""
 
 Progress = Callable[[int, int], None]
 """Called with (units done, units in all) as work goes on."""
-
-
-def concept_is_named(concept: Concept) -> bool:
-    """Whether a phrase of the concept occurs in one of its training prompts, any case."""
-    prompts = [prompt.lower() for prompt in concept.training_prompts]
-    return any(phrase.lower() in prompt for prompt in prompts for phrase in concept.phrases)
 
 
 class MethodCard(BaseModel):
@@ -76,6 +73,8 @@ class Method(BaseModel, ABC):
     name: ClassVar[str]
     card: ClassVar[MethodCard]
     presets: ClassVar[dict[str, dict[str, Any]]]
+    plugin: ClassVar[PluginFile | None] = None
+    """The file that it comes from, where it is not packaged; set by whoever loads the file."""
 
     training_seed: int = Field(default=0, ge=0)
 

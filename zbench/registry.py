@@ -1,44 +1,46 @@
 """Finding methods, detectors and reference pictures by name, through package entry points.
 
 Listing reads installed metadata only and imports nothing; loading imports the one module that was asked for.
-A package of anyone's can add a name: zbench's own have no privilege.
+A package of anyone's can add a name, `package/name` for methods: zbench's own have no privilege beyond being
+bare. Methods may also come from files that are not packaged yet (`zbench.plugins`).
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zbench.errors import ConfigurationError, UnknownNameError
+from zbench.errors import ConfigurationError, UnknownNameError, ZbenchError
 
 if TYPE_CHECKING:
     from zbench.method import Method
+    from zbench.plugins import PluginFile
 
 METHODS = "zbench.methods"
 DETECTORS = "zbench.detectors"
 REFERENCES = "zbench.references"
 
+OWN_PACKAGE = "zbench"
 
-def _found(group: str, name: str | None = None) -> dict[str, EntryPoint]:
-    """Entry points of a group by name. When one is asked for, a clash of two others does no harm."""
-    found: dict[str, EntryPoint] = {}
+
+def _found(group: str) -> dict[str, list[EntryPoint]]:
+    """Entry points of a group by name; several where packages claim the same one."""
+    found: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=group):
-        known = found.setdefault(point.name, point)
+        known = found.setdefault(point.name, [])
         # The same distribution can be seen twice (editable install and working directory): that is no clash.
-        if known.value != point.value and name in (None, point.name):
-            raise ConfigurationError(
-                f"Two installed packages provide {group} {point.name!r} ({known.value} and {point.value}):"
-                " uninstall one of them."
-            )
+        if point.value not in (other.value for other in known):
+            known.append(point)
     return found
 
 
 def names(group: str) -> list[str]:
-    """Sorted names of an entry-point group, nothing imported.
-
-    Raises:
-        ConfigurationError: Two packages provide the same name.
-    """
+    """Sorted names of an entry-point group, nothing imported."""
     return sorted(_found(group))
 
 
@@ -54,34 +56,175 @@ def load(group: str, name: str, kind: str) -> Any:
         UnknownNameError: Nothing has this name; close matches are named.
         ConfigurationError: Two packages provide it, or its module cannot be imported.
     """
-    found = _found(group, name)
+    # Whoever watches what a method uses (`zbench check`) sees it.
+    sys.audit("zbench.load", group, name)
+    found = _found(group)
     if name not in found:
         raise UnknownNameError.of(kind, name, found)
+    return _imported(_only(group, name, found[name]), kind)
+
+
+def _only(group: str, name: str, points: Sequence[EntryPoint]) -> EntryPoint:
+    if len(points) > 1:
+        raise ConfigurationError(
+            f"Two installed packages provide {group} {name!r} ({points[0].value} and {points[1].value}):"
+            " uninstall one of them."
+        )
+    return points[0]
+
+
+def _imported(point: EntryPoint, kind: str) -> Any:
+    from zbench.plugins import describe
+
     try:
-        return found[name].load()
-    except (ImportError, AttributeError) as error:
-        where = found[name].value
-        raise ConfigurationError(f"The {kind} {name!r} ({where}) cannot be imported: {error}") from error
+        return point.load()
+    except (Exception, SystemExit) as error:  # a stranger's module may raise anything
+        raise ConfigurationError(
+            f"The {kind} {point.name!r} ({point.value}) cannot be imported: {describe(error)}"
+        ) from error
 
 
-def method_names() -> list[str]:
-    """Names of the installed methods; none is imported."""
-    return names(METHODS)
+# Methods --------------------------------------------------------------------------------------------------
 
 
-def load_method(name: str) -> type[Method]:
-    """The class of an installed method.
+def plugin_files(plugins: Sequence[PluginFile | Path | str]) -> list[PluginFile]:
+    """Files given by path as they are now, each once; those with a known content as they are.
+
+    Raises:
+        ConfigurationError: There is no such file.
+    """
+    from zbench.plugins import PluginFile
+
+    files = [each if isinstance(each, PluginFile) else PluginFile.at(each) for each in plugins]
+    return list(dict.fromkeys(files))
+
+
+def method_names(plugins: Sequence[PluginFile | Path | str] = ()) -> list[str]:
+    """Sorted names of the methods: installed ones, of which none is imported, and those of some files.
+
+    Args:
+        plugins: Files; one that cannot be imported adds no name.
+
+    Raises:
+        ConfigurationError: There is no such file.
+    """
+    own = {name for _, methods, _ in _of_files(plugins) for name in methods}
+    return sorted({*names(METHODS), *own})
+
+
+def own_method_names() -> tuple[str, ...]:
+    """Sorted names of zbench's own methods: those without a package in front."""
+    return tuple(name for name in names(METHODS) if "/" not in name)
+
+
+def load_method(name: str, plugins: Sequence[PluginFile | Path | str] = ()) -> type[Method]:
+    """The class of a method, installed or from a file.
+
+    Args:
+        name: Its name.
+        plugins: Files that may define it.
 
     Raises:
         UnknownNameError: No method has this name.
-        ConfigurationError: It cannot be imported, or is not a method of this name.
+        ConfigurationError: It cannot be imported, or is not a method of this name, or several packages or
+            files provide it; or nobody knows it, and one of the files cannot be imported.
     """
-    from zbench.method import Method
+    files = list(_of_files(plugins))
+    offered = {file: methods[name] for file, methods, _ in files if name in methods}
+    installed = _found(METHODS)
+    if offered:
+        _require_one(name, offered, installed.get(name, []))
+        return next(iter(offered.values()))
+    broken = next((problem for _, _, problem in files if problem is not None), None)
+    if name not in installed and broken is not None:
+        raise ConfigurationError(f"No installed method is called {name!r}. {broken}") from broken
+    if name not in installed:
+        known = {*installed, *(each for _, methods, _ in files for each in methods)}
+        raise UnknownNameError.of("method", name, known)
+    return _installed(name, installed[name])
 
-    loaded = load(METHODS, name, "method")
-    if not (isinstance(loaded, type) and issubclass(loaded, Method)) or loaded.name != name:
+
+Found = tuple["PluginFile", "dict[str, type[Method]]", "ConfigurationError | None"]
+
+
+def _of_files(plugins: Sequence[PluginFile | Path | str]) -> Iterator[Found]:
+    """Each file with its methods by name, or with what is wrong with it."""
+    from zbench.plugins import load_plugin
+
+    for file in plugin_files(plugins):
+        try:
+            yield file, load_plugin(file), None
+        except ConfigurationError as error:
+            yield file, {}, error
+
+
+def _require_one(name: str, offered: dict[PluginFile, type[Method]], installed: list[EntryPoint]) -> None:
+    claims = [str(file.path) for file in offered] + [point.value for point in installed]
+    if len(claims) > 1:
+        raise ConfigurationError(
+            f"Both {claims[0]} and {claims[1]} provide the method {name!r}: give one of them another `name`."
+        )
+
+
+def _installed(name: str, points: Sequence[EntryPoint]) -> type[Method]:
+    from zbench.method import Method
+    from zbench.plugins import require_method
+
+    loaded = _imported(_only(METHODS, name, points), "method")
+    if not (isinstance(loaded, type) and issubclass(loaded, Method)) or getattr(loaded, "name", None) != name:
         raise ConfigurationError(f"The entry point {name!r} of {METHODS} is not a Method with that name.")
+    require_method(loaded, f"The method {name!r}")
     return loaded
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A method in a listing.
+
+    Attributes:
+        name: Its name.
+        origin: Package or file that it comes from.
+        method: The class; None where it was not imported.
+        problem: Why it cannot be used; None where it can, or where nobody tried.
+    """
+
+    name: str
+    origin: str
+    method: type[Method] | None = None
+    problem: str | None = None
+
+
+def list_methods(plugins: Sequence[PluginFile | Path | str] = ()) -> list[Listed]:
+    """All methods, sorted: zbench's own and those of files with their class, other packages' by name only.
+
+    Nothing breaks the listing: what cannot be imported, or is claimed twice, is listed with its problem.
+
+    Raises:
+        ConfigurationError: There is no such file.
+    """
+    installed, files = _found(METHODS), list(_of_files(plugins))
+    own = {name: file.path.name for file, methods, _ in files for name in methods}
+    broken = [Listed("?", file.path.name, None, str(problem)) for file, _, problem in files if problem]
+    found = [_listed(name, points) for name, points in installed.items() if name not in own]
+    found += [_tried(name, origin, partial(load_method, name, plugins)) for name, origin in own.items()]
+    return sorted(found, key=lambda each: each.name) + broken
+
+
+def _listed(name: str, points: list[EntryPoint]) -> Listed:
+    origins = sorted({point.dist.name if point.dist else "?" for point in points})
+    if len(points) == 1 and origins != [OWN_PACKAGE]:
+        return Listed(name, origins[0])
+    return _tried(name, ", ".join(origins), lambda: _installed(name, points))
+
+
+def _tried(name: str, origin: str, loading: Callable[[], type[Method]]) -> Listed:
+    try:
+        return Listed(name, origin, loading())
+    except ZbenchError as error:
+        return Listed(name, origin, None, str(error))
+
+
+# Detectors ------------------------------------------------------------------------------------------------
 
 
 def detector_names() -> list[str]:

@@ -10,11 +10,15 @@ from typing import Annotated, Any
 import typer
 
 from zbench.cli import catalogue
+from zbench.cli.check import check
 from zbench.cli.compare import compare
 from zbench.cli.detectors import app as detectors_app
+from zbench.cli.options import Plugins
 from zbench.cli.prompts import app as prompts_app
 from zbench.cli.score import score
 from zbench.cli.study import study
+from zbench.cli.sweep import sweep
+from zbench.cli.trace import trace
 from zbench.errors import ConfigurationError, ZbenchError
 
 RUN, LOOK, EXTEND = "Run", "Look", "Extend"
@@ -66,7 +70,9 @@ def _options(
     """Options of the program itself; `main` reads --debug before the commands are parsed."""
 
 
-Methods = Annotated[str, typer.Option(help="Comma-separated names; `original` is always run.")]
+Methods = Annotated[
+    str, typer.Option(help="Comma-separated names, or `all` of zbench's own; `original` is always run.")
+]
 ConceptName = Annotated[str, typer.Option(help="What to erase; see `zbench concepts`.")]
 ModelName = Annotated[
     str | None,
@@ -101,7 +107,9 @@ def _flags(parameters: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigurationError("--methods names no method: give one or more, such as zerase,uce,ac.")
     settings = parse_settings(parameters["settings"] or [])
     others = {name: value for name, value in parameters.items() if name != "json"}
-    return {**others, "methods": names, "settings": settings}
+    # An option that was not given is an empty list, which must not outdo zbench.toml.
+    plugins = parameters["plugins"] or None
+    return {**others, "methods": names, "settings": settings, "plugins": plugins}
 
 
 @app.command(rich_help_panel=RUN)
@@ -113,6 +121,7 @@ def run(
     training_seeds: Seeds = None,
     out: Out = None,
     settings: Settings = None,
+    plugins: Plugins = None,
     prompts: Prompts = None,
     preset: Preset = None,
     protocol: ProtocolName = None,
@@ -141,6 +150,7 @@ def plan(
     training_seeds: Seeds = None,
     out: Out = None,
     settings: Settings = None,
+    plugins: Plugins = None,
     prompts: Prompts = None,
     preset: Preset = None,
     protocol: ProtocolName = None,
@@ -173,6 +183,7 @@ def table(
 
 
 app.command(rich_help_panel=LOOK)(compare)
+app.command(rich_help_panel=LOOK)(trace)
 app.command("methods", rich_help_panel=catalogue.PANEL)(catalogue.methods)
 app.command("concepts", rich_help_panel=catalogue.PANEL)(catalogue.concepts)
 app.add_typer(detectors_app, name="detectors", rich_help_panel=catalogue.PANEL)
@@ -180,7 +191,9 @@ app.add_typer(prompts_app, name="prompts", rich_help_panel=catalogue.PANEL)
 app.command("models", rich_help_panel=catalogue.PANEL)(catalogue.models)
 
 
+app.command("check", rich_help_panel=EXTEND)(check)
 app.command("score", rich_help_panel=EXTEND)(score)
+app.command("sweep", rich_help_panel=EXTEND)(sweep)
 app.command("study", rich_help_panel=EXTEND)(study)
 
 

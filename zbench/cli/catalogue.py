@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from zbench.cli.options import Plugins
+
 PANEL = "Catalogue"
 
 Name = Annotated[str | None, typer.Argument(help="Show the card of this one.")]
@@ -52,24 +54,25 @@ def show_card(card: Mapping[str, Any], as_json: bool) -> None:
             print(f"{field}: {'–' if value in (None, '', [], (), {}) else value}")
 
 
-def methods(name: Name = None, json: AsJson = False) -> None:
-    """Erasure methods that are installed."""
-    from zbench.registry import load_method, method_names
+def methods(name: Name = None, plugins: Plugins = None, json: AsJson = False) -> None:
+    """Erasure methods that are installed, or defined in a file."""
+    from zbench.cli import method_cards
+    from zbench.registry import list_methods, load_method
 
     if name is None:
-        _show_names(method_names(), json)
+        rows = method_cards.listing(list_methods(plugins or ()))
+        if json:
+            show_json(rows)
+        else:
+            print("\n".join(method_cards.listing_lines(rows)))
         return
-    method = load_method(name)
-    fields = {field: _described(info) for field, info in method.model_fields.items()}
-    card = {"name": name, **method.card.model_dump(mode="json"), "fields": fields, "presets": method.presets}
-    show_card(card, json)
+    card = method_cards.card_of(load_method(name, plugins or ()))
+    if json:
+        show_json(card)
+        return
+    from rich.console import Console
 
-
-def _described(info: Any) -> str:
-    kind = getattr(info.annotation, "__name__", None) or str(info.annotation)
-    return str(info.annotation if "[" in str(info.annotation) or "|" in str(info.annotation) else kind) + (
-        "" if info.is_required() else f" = {info.get_default(call_default_factory=True)!r}"
-    )
+    Console().print(method_cards.render_card(card))
 
 
 def concepts(

@@ -53,7 +53,8 @@ def show_plan(flags: Mapping[str, Any], as_json: bool) -> None:
     print("\n".join(header_lines(config, cells)))
     for cell in cells:
         values = ", ".join(f"{field}={value}" for field, value in cell.hyperparameters.items())
-        print(f"- {cell.label}{': ' if values else ''}{values}")
+        problem = "" if cell.problem is None else f"cannot be run: {cell.problem.strip().splitlines()[-1]}"
+        print(f"- {cell.label}{': ' if problem or values else ''}{problem or values}")
 
 
 def show_table(folder: Path, form: str) -> None:

@@ -1,4 +1,4 @@
-"""`zbench study`: lists the studies of the instruments, or runs one."""
+"""`zbench study`: lists the studies of instruments and methods, or runs one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def study(
     settings: StudySettings = None,
     json: AsJson = False,
 ) -> None:
-    """Experiments about the instruments themselves: agreement of detectors, collapse, intervals."""
+    """Experiments about instruments (detectors, collapse signals, intervals) and about methods."""
     if name is None:
         _list(json)
         return

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from zbench.edits import files
 from zbench.edits.probe import Probe
-from zbench.errors import WeightsError
+from zbench.errors import ConfigurationError, WeightsError
 
 if TYPE_CHECKING:
     from zbench.model.model import Model
@@ -21,6 +21,15 @@ Seam = Literal["none", "conditioning", "weights", "attention", "velocity", "comp
 RowChoice = Literal["text", "all"]
 
 _KINDS: dict[str, type[Edit]] = {}
+
+
+def _refuse_built_in(edit: type[Edit]) -> None:
+    """A plugin's edit must not stand in for one of zbench's own when saved edits are read."""
+    known = _KINDS.get(edit.kind)
+    if known is not None and known.__module__.startswith("zbench.") and known.__module__ != edit.__module__:
+        raise ConfigurationError(
+            f"The edit {edit.__name__} has the kind {edit.kind!r} of zbench's {known.__name__}: rename it."
+        )
 
 
 class Edit(ABC):
@@ -43,6 +52,7 @@ class Edit(ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "kind" in cls.__dict__:
+            _refuse_built_in(cls)
             _KINDS[cls.kind] = cls
 
     def __init__(self) -> None:

@@ -35,11 +35,24 @@ def write_edit(folder: Path, description: Mapping[str, Any], contents: Mapping[s
         raise StoreError(f"Cannot write {folder}: {error.strerror or error}.") from error
     for name, (tensors, metadata) in contents.items():
         plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        atomic_write_bytes(folder / name, safetensors.torch.save(plain, {"format": "pt", **metadata}))
+        content = _with_sorted_header(safetensors.torch.save(plain, {"format": "pt", **metadata}))
+        atomic_write_bytes(folder / name, content)
     hashes = {name: sha256_file(folder / name) for name in contents}
     atomic_write_json(
         folder / DESCRIPTION, {**description, "schema_version": SCHEMA_VERSION, "files": hashes}
     )
+
+
+def _with_sorted_header(content: bytes) -> bytes:
+    """The same safetensors file with its header in order.
+
+    The library writes metadata in the order of a hash table, another one each time; but equal edits must be
+    equal files, because pictures are found again by the hash of an edit.
+    """
+    size = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[8 + size :]
 
 
 def read_description(folder: Path) -> dict[str, Any]:

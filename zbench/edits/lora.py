@@ -21,6 +21,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from zbench.edits.base import Edit, RowChoice
+from zbench.edits.combining import Part, checked_weights, concatenated
 from zbench.edits.files import read_tensors
 from zbench.edits.masking import keep_text_rows
 from zbench.errors import ConfigurationError, WeightsError
@@ -73,6 +74,42 @@ class LoraEdit(Edit):
         self.rows = rows
         self._factors: dict[str, nn.Parameter] = {}
         self._adapter = ""
+
+    @classmethod
+    def combined(cls, edits: Sequence[LoraEdit], weights: Sequence[float] | None = None) -> LoraEdit:
+        """One LoRA whose update is exactly sum_i w_i (alpha_i / r_i) B_i A_i, ranks concatenated.
+
+        For several concepts erased one by one (Z-Erase, multi-concept erasure), or with one edit and one
+        weight for the same LoRA at another strength.
+
+        Args:
+            edits: Trained or loaded LoRAs on the same rows; layers and targets may differ, what one of them
+                leaves alone gets nothing from it. They are neither changed nor kept.
+            weights: w_i of any sign and sum; 1 / N each by default.
+
+        Raises:
+            ConfigurationError: Nothing to combine, weights that do not fit, different rows, or a LoRA that
+                has no factors yet.
+            WeightsError: They were made for models of different widths.
+        """
+        chosen = checked_weights(len(edits), weights)
+        if len({edit.rows for edit in edits}) > 1:
+            raise ConfigurationError("LoRAs on text rows and on all rows cannot be one LoRA: compose them.")
+        if not all(edit._factors for edit in edits):
+            raise ConfigurationError("A LoRA that was never attached has nothing to combine: train it first.")
+        parts = [
+            Part(edit._factors, edit.rank, weight * edit.alpha / edit.rank)
+            for edit, weight in zip(edits, chosen, strict=True)
+        ]
+        layers = {layer for edit in edits for layer in edit.layers or ()}
+        targets = dict.fromkeys(target for edit in edits for target in edit.targets)
+        joined = cls(sum(part.rank for part in parts), None, tuple(targets), sorted(layers), edits[0].rows)
+        # As of a loaded edit: it is for use; whoever trains it on sets requires_grad.
+        joined._factors = {
+            name: nn.Parameter(factor, requires_grad=False)
+            for name, factor in concatenated(parts, joined._paths()).items()
+        }
+        return joined
 
     def parameters(self) -> list[nn.Parameter]:
         """A and B of every target; empty until the edit was attached once (only then the sizes are known)."""

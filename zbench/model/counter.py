@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ class Counter:
     recomputations: int = 0
     counting: bool = True
     _inside: bool = False
+    _call: dict[str, int] = field(default_factory=dict)
 
     @property
     def evaluations(self) -> int:
@@ -37,9 +39,11 @@ class Counter:
         transformer.register_forward_hook(self._leave, always_call=True)
         first = next(transformer.get_submodule("layers").children())
         first.register_forward_pre_hook(self._enter_first_layer)
-        # The transformer returns a list of pictures; the final layer returns the one tensor they all pass.
-        for final in transformer.get_submodule("all_final_layer").children():
-            final.register_forward_hook(self._watch_backward)
+        # The transformer returns a list of pictures; the final layer returns the one tensor they all pass. A
+        # loss on attention alone never reaches it, so the layers before it are watched too.
+        for part in ("layers", "all_final_layer"):
+            for module in transformer.get_submodule(part).children():
+                module.register_forward_hook(self._watch_backward)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -53,6 +57,7 @@ class Counter:
     def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         self.forwards += self.counting
         self._inside = True
+        self._call = {"backwards": 0}
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
         self._inside = False
@@ -61,8 +66,12 @@ class Counter:
         self.recomputations += self.counting and not self._inside
 
     def _watch_backward(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        if output.requires_grad and self.counting:
-            output.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
+        if output.requires_grad and self.counting and self._inside:
+            output.register_hook(partial(self._count_backward, self._call, {"arrivals": 0}))  # type: ignore[no-untyped-call]
 
-    def _count_backward(self, gradient: Tensor) -> None:
-        self.backwards += 1
+    def _count_backward(self, call: dict[str, int], place: dict[str, int], gradient: Tensor) -> None:
+        """Each pass arrives at most once at a place, and at some place first."""
+        place["arrivals"] += 1
+        if place["arrivals"] > call["backwards"]:
+            call["backwards"] += 1
+            self.backwards += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -42,6 +43,8 @@ def load_prompt_set(name: str, domain: str = "world", prompts_dir: Path | None =
         UnknownNameError: If there is no such set; close matches are named.
         ConfigurationError: If a set that is fetched cannot be had, or differs from its pin.
     """
+    # Whoever watches what a method reads (`zbench check`) sees cached sets too.
+    sys.audit("zbench.prompt_set", name, domain)
     if name in prompt_set_names(domain):
         return _shipped(name, domain)
     if name in external_set_names():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -85,6 +85,8 @@ class DomainProtocol(BaseModel):
     """What is measured on models of one domain.
 
     Attributes:
+        split: Which prompts it may name: results are reported on ``evaluation`` sets only, and
+            hyper-parameters are chosen on ``tuning`` sets only.
         prompt_sets: Role -> name of a prompt set; ``{concept}`` stands for the concept's name, ``{others}``
             for each other concept of its family in turn.
         detectors: Names of detectors; the first one gives the success rates, the others their agreement.
@@ -114,6 +116,7 @@ class DomainProtocol(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    split: Literal["tuning", "evaluation"] = "evaluation"
     prompt_sets: dict[str, str]
     detectors: tuple[str, ...] = Field(min_length=1)
     thresholds: dict[str, float] = Field(default_factory=dict)

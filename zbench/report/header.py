@@ -43,6 +43,8 @@ def header_lines(config: RunConfig, cells: Sequence[CellSpec]) -> list[str]:
         f"Protocol {protocol.label}, prompts {counts}, repetitions {first.repetitions}",
         f"Training seeds {seeds}{presets}",
     ]
+    plugins = dict.fromkeys(cell.plugin.label for cell in cells if cell.plugin)
+    lines += [f"Methods from files that are not packaged: {', '.join(plugins)}"] if plugins else []
     other = _changed_from_protocol(config, table, model)
     lines += [f"Not as the protocol says: {', '.join(other)}"] if other else []
     changed = [

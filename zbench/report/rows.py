@@ -113,7 +113,6 @@ def _row(cell: CellResult, ties: Mapping[str, Sequence[str]]) -> Row:
         if beside is not None:
             figure["corrected"] = beside
     verdict, original = cell.verdict or _plain_verdict(figures), cell.spec.is_original
-    remark = (cell.error or "").strip().splitlines()[-1:] or [""]
     return Row(
         method=cell.spec.method,
         training_seed=cell.spec.training_seed,
@@ -121,7 +120,7 @@ def _row(cell: CellResult, ties: Mapping[str, Sequence[str]]) -> Row:
         figures=figures,
         collapsed=bool(verdict.get("collapsed")) and not original,
         destroyed=bool(verdict.get("destroyed")) and not original,
-        remark=remark[0],
+        remark=cell.reason,
     )
 
 

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zbench.concepts import Concept, load_concept
-from zbench.errors import MissingExtraError, StoreError, UnknownNameError, WeightsError
+from zbench.errors import MethodError, MissingExtraError, StoreError, UnknownNameError, WeightsError
 from zbench.prompts import PromptSet
 from zbench.protocols import load_protocol
 from zbench.registry import load_method
@@ -22,7 +24,7 @@ from zbench.runner.progress import Advance, Reporter, Silent
 from zbench.runner.provenance import provenance
 from zbench.runner.roles import describe_set, prompt_sets_of, prompts_left_out
 from zbench.runner.specs import BY_CONTENT, EXCLUDED, CellResult, CellSpec
-from zbench.stages.erase import erase, erase_folder
+from zbench.stages.erase import erase, erase_folder, refusal
 from zbench.stages.generate import generate, generate_folder, planned_samples
 from zbench.stages.inputs import ModelHandle
 from zbench.store import StageFolder, Store, atomic_write_json, read_json, safe_name
@@ -95,7 +97,15 @@ def run_cell(
         raise
     except Exception:
         result = cell.describe("failed", error=traceback.format_exc())
+    if result.status == "failed":
+        _free_memory()  # what the failed work held must not fail the next cell
     return cell.keep(result)
+
+
+def _free_memory() -> None:
+    gc.collect()
+    if "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized():
+        sys.modules["torch"].cuda.empty_cache()
 
 
 class _Cell:
@@ -115,7 +125,15 @@ class _Cell:
     @cached_property
     def method(self) -> Method | None:
         """The method with its hyper-parameters; None for the unerased model."""
-        return None if self.spec.is_original else load_method(self.spec.method).of(self.spec.hyperparameters)
+        if self.spec.is_original:
+            return None
+        plugins = [self.spec.plugin] if self.spec.plugin else []
+        try:
+            return load_method(self.spec.method, plugins).of(self.spec.hyperparameters)
+        except UnknownNameError as error:  # it was there when the run was planned: this cell's trouble alone
+            raise MethodError(
+                f"{self.spec.method} is not what it was when this was planned: {error}"
+            ) from error
 
     @cached_property
     def prompt_sets(self) -> dict[str, PromptSet]:
@@ -140,6 +158,7 @@ class _Cell:
             "prompts": {role: prompts.sha256 for role, prompts in self.prompt_sets.items()},
             "protocol": {"version": self.protocol.version, **self.table.model_dump(mode="json")},
             "instruments": self.instruments,
+            **({"plugin": self.spec.plugin.sha256} if self.spec.plugin else {}),
         }
         return self.store.stage("cells", config, prefix=safe_name(f"{self.spec.label}-{self.concept.name}"))
 
@@ -155,7 +174,9 @@ class _Cell:
     def result(self) -> CellResult:
         """The stored result where nothing is missing, otherwise a new one."""
         _ = self.instruments  # first of all: a missing detector is better known before the training
-        reason = self.method.supports(self.concept) if self.method else None
+        if self.spec.problem is not None:
+            return self.describe("failed", error=self.spec.problem)
+        reason = refusal(self.method, self.concept) if self.method else None
         if reason is not None:
             return self._stored() or self.describe("skipped", error=reason)
         erasure = self._erased() if self.method else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from zbench.concepts import load_concept
@@ -9,13 +11,14 @@ from zbench.config import ORIGINAL, RunConfig, validated
 from zbench.errors import ConfigurationError, UnknownNameError
 from zbench.model import load_spec
 from zbench.protocols import load_protocol
-from zbench.registry import load_method
+from zbench.registry import load_method, plugin_files
 from zbench.runner.roles import prompt_sets_of
 from zbench.runner.specs import CellSpec
 
 if TYPE_CHECKING:
     from zbench.method import Method
     from zbench.model import ModelSpec
+    from zbench.plugins import PluginFile
 
 PRESET_OF_DOMAIN = {"world": "miniature", "photograph": "paper"}
 
@@ -23,13 +26,17 @@ PRESET_OF_DOMAIN = {"world": "miniature", "photograph": "paper"}
 def plan(config: RunConfig) -> list[CellSpec]:
     """The cells of a run: `original` first, then every method with every training seed.
 
+    A method that is there but cannot be used (it cannot be imported, its name clashes, its preset makes no
+    method) gets cells with a `problem`: they fail, and the other methods go on.
+
     Args:
         config: The run.
 
     Raises:
         UnknownNameError: A method, concept, model, protocol, preset or field is unknown; names close matches.
-        ConfigurationError: A setting has the wrong type or is out of range.
+        ConfigurationError: A setting has the wrong type or is out of range, or there is no such plugin file.
     """
+    plugins = plugin_files(config.plugins)
     model = load_spec(config.model)
     concept = load_concept(config.concept, model.domain)
     table = load_protocol(config.protocol).table(model.domain, concept.name, concept.family)
@@ -46,27 +53,52 @@ def plan(config: RunConfig) -> list[CellSpec]:
     }
     cells = [CellSpec(method=ORIGINAL, **shared)]
     for name in config.methods:
-        cells.extend(_cells_of(name, config, model, shared))
+        own = _fields_of(name, config, plugins, model)
+        seeds = range(config.training_seeds)
+        cells.extend(CellSpec(method=name, **_with_seed(own, seed), **shared) for seed in seeds)
     return cells
 
 
-def _cells_of(name: str, config: RunConfig, model: ModelSpec, shared: dict[str, Any]) -> list[CellSpec]:
-    method = load_method(name)
-    preset = choose_preset(method, config.preset, model)
-    values = {**method.presets.get(preset or "", {}), **config.settings.get(name, {})}
-    if "training_seed" in config.settings.get(name, {}):
+def _with_seed(own: dict[str, Any], seed: int) -> dict[str, Any]:
+    return {**own, "hyperparameters": {**own["hyperparameters"], "training_seed": seed}}
+
+
+def _fields_of(
+    name: str, config: RunConfig, plugins: Sequence[PluginFile], model: ModelSpec
+) -> dict[str, Any]:
+    """What the cells of a method have in common, or why it has no cell that can run."""
+    settings = config.settings.get(name, {})
+    if "training_seed" in settings:
         raise ConfigurationError(
             f"--set {name}.training_seed: training seeds are set with --training-seeds N."
         )
-    return [
-        CellSpec(
-            method=name,
-            preset=preset,
-            hyperparameters=build_method(method, {**values, "training_seed": seed}).model_dump(mode="json"),
-            **shared,
-        )
-        for seed in range(config.training_seeds)
-    ]
+    try:
+        method = load_method(name, plugins)
+    except ConfigurationError:
+        return {"hyperparameters": settings, "problem": traceback.format_exc()}
+    preset = choose_preset(method, config.preset, model)
+    own = {"plugin": method.plugin, "preset": preset}
+    start = method.presets.get(preset or "", {})
+    try:
+        return {**own, "hyperparameters": _resolved(method, {**start, **settings})}
+    except Exception:
+        if settings and _makes_a_method(method, start):
+            raise  # the settings are at fault, and they are the user's
+        return {**own, "hyperparameters": settings, "problem": traceback.format_exc()}
+
+
+def _resolved(method: type[Method], values: dict[str, Any]) -> dict[str, Any]:
+    """All fields as plain JSON values."""
+    fields: dict[str, Any] = build_method(method, values).model_dump(mode="json")
+    return fields
+
+
+def _makes_a_method(method: type[Method], values: dict[str, Any]) -> bool:
+    try:
+        _resolved(method, values)
+    except Exception:  # a stranger's validators may raise anything
+        return False
+    return True
 
 
 def choose_preset(method: type[Method], wanted: str | None, model: ModelSpec) -> str | None:

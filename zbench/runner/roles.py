@@ -46,7 +46,7 @@ def prompt_sets_of(
 
     Raises:
         UnknownNameError: A set that every concept needs does not exist.
-        ConfigurationError: A set belongs to the tuning split, or cannot be fetched.
+        ConfigurationError: A set belongs to another split than the protocol's, or cannot be fetched.
     """
     known = {*prompt_set_names(domain), *external_set_names()}
     sets: dict[str, PromptSet] = {}
@@ -57,8 +57,10 @@ def prompt_sets_of(
         elif role in NEEDED_ROLES or name in known:
             sets[role] = load_prompt_set(name, domain, prompts_dir).head(limit)
     for prompts in sets.values():
-        if prompts.split != "evaluation":
-            raise ConfigurationError(f"The prompt set {prompts.name!r} is for tuning; results need another.")
+        if prompts.split != table.split:
+            raise ConfigurationError(
+                f"The prompt set {prompts.name!r} is for {prompts.split}; this protocol is for {table.split}."
+            )
     return sets
 
 

@@ -87,14 +87,12 @@ def _run_cells(specs: Sequence[CellSpec], store: Store, reporter: Reporter) -> l
     for spec in specs:
         cells.append(run_cell(spec, store, reporter, workshop))
         if cells[-1].status != "done":
-            reporter.say(
-                f"{spec.label}: {cells[-1].status}: {(cells[-1].error or '').strip().splitlines()[-1]}"
-            )
+            reporter.say(f"{spec.label}: {cells[-1].status}: {cells[-1].reason}")
     return cells
 
 
 def _record(config: RunConfig, specs: Sequence[CellSpec], cells: Sequence[CellResult]) -> RunRecord:
-    asked = config.model_dump(mode="json", exclude={*EXCLUDED, "out", "references", "prompts_dir"})
+    asked = config.model_dump(mode="json", exclude={*EXCLUDED, "out", "plugins", "references", "prompts_dir"})
     name = safe_name(f"{config.concept}-{load_spec(config.model).name}")
     return make_record(name, asked, header_lines(config, specs), cells, _blurred(config))
 

@@ -11,11 +11,14 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from zbench.config import ORIGINAL
+from zbench.plugins import PluginFile
 
 EXCLUDED = frozenset({"batch_size", "device"})
 """Knobs that change no picture and so no identity."""
 
-BY_CONTENT = frozenset({"model", "preset", "references", "prompts", "prompts_dir", "height", "width"})
+BY_CONTENT = frozenset(
+    {"model", "plugin", "preset", "problem", "references", "prompts", "prompts_dir", "height", "width"}
+)
 """Fields that enter a cell's identity as what they stand for (weights, pictures, prompts), not as written."""
 
 SCHEMA_VERSION = 1
@@ -26,6 +29,9 @@ class CellSpec(BaseModel):
 
     Attributes:
         method: Name of the method; `original` for the unerased model.
+        plugin: The file that defines the method, with the hash of its content; None for an installed one.
+        problem: Traceback of why the method cannot be used, found when the run was planned; the cell fails
+            with it. None where there is none.
         preset: Where the hyper-parameters started from; for the reader, since they are written out below.
         hyperparameters: All fields of the method, defaults resolved, training seed included.
         concept: Name of the concept.
@@ -46,6 +52,8 @@ class CellSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: str
+    plugin: PluginFile | None = None
+    problem: str | None = None
     preset: str | None = None
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
     concept: str
@@ -110,6 +118,12 @@ class CellResult(BaseModel):
     seconds: dict[str, float] = Field(default_factory=dict)
     provenance: dict[str, Any] = Field(default_factory=dict)
     error: str | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why there are no figures, in one line: the last one of the traceback, or the refusal."""
+        lines = (self.error or "").strip().splitlines()
+        return lines[-1] if lines else ""
 
     def figure(self, name: str) -> dict[str, Any] | None:
         """The figure of this name, None where it was not measured at all."""

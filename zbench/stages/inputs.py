@@ -68,6 +68,10 @@ class ModelHandle:
         """Whether `model` has been asked for; asking this loads nothing."""
         return "model" in vars(self)
 
+    def drop(self) -> None:
+        """Forgets the loaded model; the next use loads it again."""
+        vars(self).pop("model", None)
+
     @cached_property
     def identity(self) -> dict[str, Any]:
         """Everything about the model that training and pictures depend on, as plain JSON.

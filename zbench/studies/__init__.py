@@ -1,7 +1,8 @@
-"""Studies: experiments about the instruments themselves, not about any erasure.
+"""Studies: experiments about the instruments and about methods, on tuning prompts; no table comes from them.
 
 Can the collapse signals be trusted, do intervals cover what they promise, do two detectors agree on pictures
-that nobody drew? A study is a function in a module of its own::
+that nobody drew? What makes fine-tuning collapse, do a paper's claims hold, which preset is the best? A study
+is a function in a module of its own::
 
     def some_study(out: Path, model: str = "miniature", progress: Progress | None = None, **options) -> ...
 
@@ -46,6 +47,22 @@ STUDIES: dict[str, tuple[str, str]] = {
     ),
     "collapse": (
         "zbench.studies.collapse:collapse_study",
+        "what makes naive fine-tuning collapse: rows, preservation, conventions of the release, strength",
+    ),
+    "convergence": (
+        "zbench.studies.convergence:convergence_study",
+        "whether Z-Erase's claims about its optimisation hold, and what each of its parts is worth",
+    ),
+    "multi_concept": (
+        "zbench.studies.multi_concept:multi_concept_study",
+        "erasing several concepts: averaged updates against one joint training",
+    ),
+    "presets": (
+        "zbench.studies.presets:presets_study",
+        "which preset of every method one rule chooses, on tuning prompts of other concepts",
+    ),
+    "signals": (
+        "zbench.studies.signals:signals_study",
         "whether the collapse signals notice a broken generator and spare an intact one",
     ),
     "coverage": (

@@ -12,10 +12,35 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from zbench.model.rows import padded
     from zbench.training.attention import AttentionColumns, concept_columns
-    from zbench.training.closed_form import Moments, solve_symmetric
+    from zbench.training.candidates import related_words, template_rows, vocabulary_words
+    from zbench.training.closed_form import (
+        Moments,
+        PairMoments,
+        caption_moments,
+        pair_moments,
+        prior_moments,
+        projection_edit,
+        refinement,
+        solve_symmetric,
+    )
+    from zbench.training.constrained import ConstrainedStep, alignment, gradients_of
+    from zbench.training.contrast import (
+        Captions,
+        ContrastBank,
+        attention_norm,
+        column_features,
+        irrelevant_concepts,
+        reverse_contrast,
+    )
+    from zbench.training.erasing import ConceptPoints
+    from zbench.training.flow import flow_points, joined
     from zbench.training.frozen import FrozenPredictions
+    from zbench.training.fusion import MemberForms, low_rank_factors
+    from zbench.training.guided import GuidedErasure, drift
+    from zbench.training.inner import clip_gradients, polyak_step, restored
     from zbench.training.inputs import TextInputs, text_inputs
-    from zbench.training.loop import Objective, backward, frozen_call, take_gradients, train
+    from zbench.training.localisation import SpanContributions, dominant_layers, localisation_scores
+    from zbench.training.loop import Objective, backward, frozen_call, norm_of, take_gradients, train
     from zbench.training.losses import (
         add_noise,
         attention_loss,
@@ -24,37 +49,80 @@ if TYPE_CHECKING:
         mean_square,
         preserve_loss,
     )
+    from zbench.training.masks import LearnedMask
+    from zbench.training.members import member_concepts, progress_part
     from zbench.training.meter import Meter
-    from zbench.training.modulation import LagrangianModulation, exact_multiplier
+    from zbench.training.mixture import CaptionMixture, pull_back
+    from zbench.training.modulation import LagrangianModulation, exact_multiplier, inner_product
+    from zbench.training.phrases import describe, mentions, prompt_tokens
+    from zbench.training.preservation import Preservation, kept_prompts, sampled_bank
+    from zbench.training.regions import attention_maps, region_loss, regions_of
+    from zbench.training.row_pairs import Pair, concept_row_pairs, context_row_pairs
     from zbench.training.trajectories import (
         Draw,
         TrajectoryBank,
         encode_each,
+        focal_importance,
         generator,
         noise_like,
         seeds_for,
         spread,
     )
+    from zbench.training.unrolled import SamplerRun
     from zbench.training.words import shuffle_some, shuffle_words, split_words
 
 _MEMBERS = {
     "attention": ("AttentionColumns", "concept_columns"),
-    "closed_form": ("Moments", "solve_symmetric"),
+    "candidates": ("related_words", "template_rows", "vocabulary_words"),
+    "closed_form": (
+        "Moments",
+        "PairMoments",
+        "caption_moments",
+        "pair_moments",
+        "prior_moments",
+        "projection_edit",
+        "refinement",
+        "solve_symmetric",
+    ),
+    "contrast": (
+        "Captions",
+        "ContrastBank",
+        "attention_norm",
+        "column_features",
+        "irrelevant_concepts",
+        "reverse_contrast",
+    ),
+    "constrained": ("ConstrainedStep", "alignment", "gradients_of"),
+    "flow": ("flow_points", "joined"),
+    "erasing": ("ConceptPoints",),
     "frozen": ("FrozenPredictions",),
+    "fusion": ("MemberForms", "low_rank_factors"),
+    "guided": ("GuidedErasure", "drift"),
+    "inner": ("clip_gradients", "polyak_step", "restored"),
     "inputs": ("TextInputs", "text_inputs"),
-    "loop": ("Objective", "backward", "frozen_call", "take_gradients", "train"),
+    "localisation": ("SpanContributions", "dominant_layers", "localisation_scores"),
+    "loop": ("Objective", "backward", "frozen_call", "norm_of", "take_gradients", "train"),
     "losses": ("add_noise", "attention_loss", "erase_loss", "erase_target", "mean_square", "preserve_loss"),
+    "masks": ("LearnedMask",),
+    "members": ("member_concepts", "progress_part"),
     "meter": ("Meter",),
-    "modulation": ("LagrangianModulation", "exact_multiplier"),
+    "mixture": ("CaptionMixture", "pull_back"),
+    "modulation": ("LagrangianModulation", "exact_multiplier", "inner_product"),
+    "phrases": ("describe", "mentions", "prompt_tokens"),
+    "preservation": ("Preservation", "kept_prompts", "sampled_bank"),
+    "regions": ("attention_maps", "region_loss", "regions_of"),
+    "row_pairs": ("Pair", "concept_row_pairs", "context_row_pairs"),
     "trajectories": (
         "Draw",
         "TrajectoryBank",
         "encode_each",
+        "focal_importance",
         "generator",
         "noise_like",
         "seeds_for",
         "spread",
     ),
+    "unrolled": ("SamplerRun",),
     "words": ("shuffle_some", "shuffle_words", "split_words"),
 }
 _HOMES = {name: f"zbench.training.{module}" for module, names in _MEMBERS.items() for name in names}
@@ -62,28 +130,78 @@ _HOMES["padded"] = "zbench.model.rows"
 
 __all__ = [
     "AttentionColumns",
+    "CaptionMixture",
+    "Captions",
+    "ConceptPoints",
+    "ConstrainedStep",
+    "ContrastBank",
     "Draw",
     "FrozenPredictions",
+    "GuidedErasure",
     "LagrangianModulation",
+    "LearnedMask",
+    "MemberForms",
     "Meter",
     "Moments",
     "Objective",
+    "Pair",
+    "PairMoments",
+    "Preservation",
+    "SamplerRun",
+    "SpanContributions",
     "TextInputs",
     "TrajectoryBank",
     "add_noise",
+    "alignment",
     "attention_loss",
+    "attention_maps",
+    "attention_norm",
     "backward",
+    "caption_moments",
+    "clip_gradients",
+    "column_features",
     "concept_columns",
+    "concept_row_pairs",
+    "context_row_pairs",
+    "describe",
+    "dominant_layers",
+    "drift",
     "encode_each",
     "erase_loss",
     "erase_target",
     "exact_multiplier",
+    "flow_points",
+    "focal_importance",
     "frozen_call",
     "generator",
+    "gradients_of",
+    "inner_product",
+    "irrelevant_concepts",
+    "joined",
+    "kept_prompts",
+    "localisation_scores",
+    "low_rank_factors",
     "mean_square",
+    "member_concepts",
+    "mentions",
     "noise_like",
+    "norm_of",
     "padded",
+    "pair_moments",
+    "polyak_step",
     "preserve_loss",
+    "prior_moments",
+    "progress_part",
+    "projection_edit",
+    "prompt_tokens",
+    "pull_back",
+    "refinement",
+    "region_loss",
+    "regions_of",
+    "related_words",
+    "restored",
+    "reverse_contrast",
+    "sampled_bank",
     "seeds_for",
     "shuffle_some",
     "shuffle_words",
@@ -91,8 +209,10 @@ __all__ = [
     "split_words",
     "spread",
     "take_gradients",
+    "template_rows",
     "text_inputs",
     "train",
+    "vocabulary_words",
 ]
 
 

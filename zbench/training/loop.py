@@ -44,6 +44,11 @@ def take_gradients(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
     return taken
 
 
+def norm_of(tensors: Sequence[Tensor]) -> float:
+    """Euclidean norm over all elements of all tensors."""
+    return math.sqrt(sum(float(tensor.float().square().sum()) for tensor in tensors))
+
+
 @torch.no_grad()
 def frozen_call(function: Callable[[], Tensor]) -> Tensor:
     """Calls `function` without recording gradients."""
@@ -60,6 +65,7 @@ def train(
     optimiser: Optimiser = "adamw",
     weight_decay: float = 0.0,
     gradient_checkpointing: bool = False,
+    schedule: Callable[[int], float] | None = None,
     meter: Meter | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, float]]:
@@ -70,16 +76,19 @@ def train(
         edit: What is trained.
         objective: Gives the gradients.
         steps: Optimiser steps.
-        learning_rate: Constant, no warm-up.
+        learning_rate: alpha; constant, no warm-up, unless there is a schedule.
         optimiser: ``adamw`` (betas 0.9, 0.999) or plain ``sgd``.
         weight_decay: Decoupled for AdamW, L2 for SGD.
         gradient_checkpointing: Recompute activations in the backward pass, for models too large otherwise.
+        schedule: Step (from 0) -> factor of its learning rate; above 0.
         meter: Counts evaluations for the trace; those before the first step are spread over the steps.
         progress: Called with (steps done, steps).
 
     Returns:
-        One row per step: the objective's figures, ``gradient_norm`` and, with a meter, ``evaluations`` (this
-        step's own) and ``evaluations_amortised`` (mean over the steps so far plus the preparation's share).
+        One row per step: the objective's figures, ``gradient_norm``, ``direction_norm`` (||d|| of the update
+        theta <- theta - alpha d, whatever the optimiser made of the gradient) and, with a meter,
+        ``evaluations`` (this step's own) and ``evaluations_amortised`` (mean over the steps so far plus the
+        preparation's share).
 
     Raises:
         TrainingDivergedError: A figure or gradient is not finite.
@@ -93,6 +102,8 @@ def train(
         prepared = meter.evaluations if meter else 0
         for step in range(steps):
             before = meter.evaluations if meter else 0
+            for group in update.param_groups:
+                group["lr"] = learning_rate * (schedule(step) if schedule else 1.0)
             row = _one_step(objective, update, parameters, step)
             if meter:
                 row["evaluations"] = float(meter.evaluations - before)
@@ -108,13 +119,20 @@ def _one_step(
 ) -> dict[str, float]:
     update.zero_grad(set_to_none=True)
     row = {"step": float(step), **objective.gradients()}
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    row["gradient_norm"] = math.sqrt(sum(float(gradient.float().square().sum()) for gradient in gradients))
+    row["gradient_norm"] = norm_of([p.grad for p in parameters if p.grad is not None])
     _require_finite(row)
-    update.step()
+    row["direction_norm"] = _take_step(update, parameters)
     row.update(objective.after_step())
     _require_finite(row)
     return row
+
+
+def _take_step(update: torch.optim.Optimizer, parameters: Sequence[nn.Parameter]) -> float:
+    """Lets the optimiser step; returns the length of the step divided by the learning rate."""
+    start = [parameter.detach().clone() for parameter in parameters]
+    update.step()
+    moved = [before - parameter.detach() for before, parameter in zip(start, parameters, strict=True)]
+    return norm_of(moved) / float(update.param_groups[0]["lr"])
 
 
 def _require_finite(row: dict[str, float]) -> None:

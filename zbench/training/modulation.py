@@ -6,6 +6,7 @@ lambda >= 0 weighs L_pr; it is found exactly from two gradients, or implicitly f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -14,6 +15,12 @@ import torch
 from torch import Tensor
 
 Mode = Literal["implicit", "exact", "fixed"]
+
+
+def inner_product(left: Sequence[Tensor], right: Sequence[Tensor]) -> float:
+    """<left, right> over all tensors, summed in float64."""
+    pairs = zip(left, right, strict=True)
+    return sum(float(torch.sum(one.double() * other.double())) for one, other in pairs)
 
 
 def exact_multiplier(erase: Sequence[Tensor], preserve: Sequence[Tensor], epsilon: float) -> float:
@@ -27,8 +34,7 @@ def exact_multiplier(erase: Sequence[Tensor], preserve: Sequence[Tensor], epsilo
     Returns:
         The multiplier; 0 where L_pr has no gradient, since no direction can then violate the constraint.
     """
-    pairs = zip(erase, preserve, strict=True)
-    inner = sum(float(torch.sum(left.double() * right.double())) for left, right in pairs)
+    inner = inner_product(erase, preserve)
     norm = sum(float(right.double().square().sum()) for right in preserve)
     return max(0.0, (-inner - epsilon) / norm) if norm > 0 else 0.0
 
@@ -43,7 +49,7 @@ class LagrangianModulation:
         epsilon: Slack of the constraint.
         learning_rate: alpha, the step size of the parameters.
         value: lambda; the start value, and for good in mode ``fixed``.
-        maximum: Upper clamp; the paper has none.
+        maximum: Upper clamp; None, as in the paper, for none.
     """
 
     mode: Mode
@@ -51,25 +57,33 @@ class LagrangianModulation:
     epsilon: float
     learning_rate: float
     value: float = 0.0
-    maximum: float = float("inf")
+    maximum: float | None = None
+
+    def proxy(self, before: float, after: float) -> float:
+        """g~ = (L_pr(before the step) - L_pr(after it)) / alpha + epsilon, which stands in for g.
+
+        Both losses must be measured on the same samples: otherwise sampling noise enters divided by alpha.
+        """
+        return (before - after) / self.learning_rate + self.epsilon
 
     def update_implicit(self, before: float, after: float) -> float:
-        """One step of projected dual descent, lambda <- clamp(lambda - beta g).
+        """One step of projected dual descent, lambda <- clamp(lambda - beta g~) with g~ from `proxy`.
 
-        g = (L_pr(before the step) - L_pr(after it)) / alpha + epsilon. Both losses must be measured on the
-        same samples: otherwise sampling noise enters multiplied by beta / alpha. The paper's algorithm omits
-        the clamp at zero that its dual asks for; without it lambda drifts below zero and L_pr is maximised.
+        The paper's algorithm omits the clamp at zero that its dual asks for; without it lambda drifts below
+        zero and L_pr is maximised.
 
         Returns:
             The new lambda; unchanged unless the mode is ``implicit``.
         """
         if self.mode == "implicit":
-            proxy = (before - after) / self.learning_rate + self.epsilon
-            self.value = min(self.maximum, max(0.0, self.value - self.beta * proxy))
+            self.value = self._clamped(self.value - self.beta * self.proxy(before, after))
         return self.value
 
     def update_exact(self, erase: Sequence[Tensor], preserve: Sequence[Tensor]) -> float:
         """Solves for lambda at the current gradients; unchanged unless the mode is ``exact``."""
         if self.mode == "exact":
-            self.value = min(self.maximum, exact_multiplier(erase, preserve, self.epsilon))
+            self.value = self._clamped(exact_multiplier(erase, preserve, self.epsilon))
         return self.value
+
+    def _clamped(self, value: float) -> float:
+        return min(math.inf if self.maximum is None else self.maximum, max(0.0, value))

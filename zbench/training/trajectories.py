@@ -75,6 +75,7 @@ class TrajectoryBank:
         self.embeddings = embeddings
         self.latents = latents
         self.timesteps = timesteps
+        self._sigmas = sigmas
         # An Euler step is x_{k+1} = x_k + (sigma_{k+1} - sigma_k) v_k: solved for v_k, it saves a call.
         widths = (sigmas[1:] - sigmas[:-1]).to(latents.device, torch.float32)
         self.velocities = (latents[1:] - latents[:-1]).float() / widths.view(-1, 1, 1, 1, 1)
@@ -109,18 +110,31 @@ class TrajectoryBank:
             timesteps = run.timesteps
         return cls(prompts, embeddings, torch.cat(parts, dim=1), timesteps, model.sigmas(steps))
 
+    @classmethod
+    def joined(cls, banks: Sequence[TrajectoryBank]) -> TrajectoryBank:
+        """The trajectories of several banks of one model and one number of steps, in order, as one bank."""
+        prompts = [prompt for bank in banks for prompt in bank.prompts]
+        embeddings = [embedding for bank in banks for embedding in bank.embeddings]
+        latents = torch.cat([bank.latents for bank in banks], dim=1)
+        return cls(prompts, embeddings, latents, banks[0].timesteps, banks[0]._sigmas)
+
     def __len__(self) -> int:
         return len(self.prompts)
 
-    def draw(self, generator: torch.Generator, batch: int) -> Draw:
-        """Draws `batch` points, trajectory and step uniform and independent, with replacement.
+    def draw(self, generator: torch.Generator, batch: int, importance: Tensor | None = None) -> Draw:
+        """Draws `batch` points, trajectory and step independent, with replacement.
 
         Args:
             generator: A CPU generator; the only source of randomness.
             batch: Number of points.
+            importance: What the probabilities of the sampler's steps are proportional to, [steps] on the CPU;
+                uniform if None, as trajectories always are.
         """
         entries = torch.randint(len(self), (batch,), generator=generator)
-        steps = torch.randint(len(self.timesteps), (batch,), generator=generator)
+        if importance is None:
+            steps = torch.randint(len(self.timesteps), (batch,), generator=generator)
+        else:
+            steps = torch.multinomial(importance, batch, replacement=True, generator=generator)
         return self.at(entries, steps)
 
     def at(self, entries: Tensor, steps: Tensor) -> Draw:
@@ -155,6 +169,25 @@ def encode_each(model: Model, prompts: Sequence[str]) -> list[Tensor]:
 def spread(choices: Sequence[object], count: int) -> list[int]:
     """Indices 0, 1, ..., len(choices) - 1, 0, 1, ... of length `count`: every choice about equally often."""
     return [index % len(choices) for index in range(count)]
+
+
+def focal_importance(steps: int, focus: tuple[float, float], sharpness: float) -> Tensor:
+    """MACE's concept-focal importance of the steps of a sampler (arXiv 2403.06135, eq. 5), not normalised.
+
+        xi(t) = sigmoid(gamma (t - t1)) - sigmoid(gamma (t - t2)),   t = 1000 (1 - k / K) before step k of K
+
+    Args:
+        steps: K.
+        focus: (t1, t2), t1 < t2.
+        sharpness: gamma.
+
+    Returns:
+        [steps] float64, above 0.
+    """
+    times = 1000 * (1 - torch.arange(steps, dtype=torch.float64) / steps)
+    after, before = (torch.sigmoid(sharpness * (times - bound)) for bound in focus)
+    # A sampler of very few steps may have none in focus.
+    return after - before + 1e-9
 
 
 def generator(seed: int) -> torch.Generator:

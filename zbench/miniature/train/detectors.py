@@ -67,13 +67,6 @@ def train_detector(
     return settle_batch_norm(network, batches, network)
 
 
-@torch.no_grad()
-def logits_of(network: nn.Module, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Logits of uint8 pictures [N, 64, 64, 3]."""
-    parts = [network(to_signed(pictures[start : start + 256])) for start in range(0, len(pictures), 256)]
-    return torch.cat(parts).numpy()
-
-
 def detector_header(kind: str) -> dict[str, str]:
     """Safetensors metadata that lets anyone rebuild the network: architecture, families and classes."""
     classes = [name for names in CLASSES.values() for name in names]

@@ -1,8 +1,9 @@
-"""Whether the collapse signals notice a broken generator and spare an intact one.
+"""What makes naive fine-tuning collapse: an experiment over rows, preservation, conventions and strength.
 
-Thresholds are calibrated as in a run. What they flag is counted on held-out pictures of the original, style
-by style, on pictures broken on purpose in known ways, on sets that are all alike, on real erasures, and along
-a damage curve: the transformer's weights perturbed step by step.
+The Z-Erase paper (arXiv 2603.25074, observation 2) says: the projections that image and text share. Its
+released code also feeds timesteps a thousand times too large (D1 of the reference dossier), latents that are
+pure noise (D2), embeddings of another layer (D3), and multiplies the adapter by 15 when pictures are drawn
+(D18). Each of them is a factor here; the wrong conventions live in this folder and nowhere else.
 """
 
 from zbench.studies.collapse.study import collapse_study

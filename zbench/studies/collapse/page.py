@@ -5,167 +5,151 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from zbench.metrics.collapse.verdict import ABOVE_CHANCE
+from zbench.studies.collapse.effects import RESPONSES
+from zbench.studies.collapse.plan import FACTORS
+from zbench.studies.collapse.verdicts import beyond, conclusions, level_name, mark
 
 Row = Mapping[str, Any]
-PROMISED = 0.99
-FALSE_FLAGS = 0.01
-AT_CHANCE = 0.95
 
 
-def render_page(record: Mapping[str, Any]) -> str:
+def render_page(record: Row) -> str:
     """The page.
 
     Args:
         record: What `study.json` holds.
     """
-    parts = (_introduction, _false_flags, _detection, _sets, _judged, _damage)
+    parts = (_introduction, _verdict, _effects, _factorial, _contrasts, _strengths, _pictures)
     return "\n\n".join(part(record) for part in parts) + "\n"
 
 
-def _introduction(record: Mapping[str, Any]) -> str:
+def _introduction(record: Row) -> str:
+    config, original = record["config"], record["original"]
+    training = config["training"]
+    return (
+        "# What makes naive fine-tuning collapse?\n\n"
+        f"Model {config['model']}, {original['parameters']:,} parameters in the transformer; concept"
+        f" {config['concept']}; {config['explicit']} prompts that name it and {config['unrelated']} unrelated"
+        f" ones, all of the tuning split; detectors of {config['protocol']}. Collapse flags are calibrated on"
+        f" {config['calibration']} pictures of the original. Every run trains rank 8 adapters on Z-Erase's"
+        f" erase loss (eta {config['eta']:g}), {config['steps']} steps of {training['batch_size']}, AdamW"
+        f" at {config['learning_rate']:g}, from the same"
+        f" {training['trajectories']} trajectories; preservation, where it is on, is L_pr with weight 1."
+        " *Naive* is: all rows, nothing preserved, right conventions. *Strength* is what the trained update"
+        " is multiplied by when pictures are drawn; training is at strength 1.\n\n"
+        "Released conventions (see `zbench/studies/collapse/conventions.py`): time as t in 0..1000 where the"
+        " transformer expects (1000 - t) / 1000; latents that are pure noise beside an unrelated t;"
+        " embeddings of the raw, padded prompt from the last layer of the text encoder (which may never"
+        " have been trained: pipelines use the last but one)."
+    )
+
+
+def _verdict(record: Row) -> str:
+    sentences = "\n".join(f"- {sentence}" for sentence in conclusions(record))
+    return f"## Verdict\n\n{sentences}\n\n{beyond(record)}"
+
+
+def _effects(record: Row) -> str:
+    tables = []
+    scales = list(next(iter(record["effects"].values()))["by_scale"])
+    for scale in scales:
+        found = {name: record["effects"][name]["by_scale"][scale] for name in RESPONSES}
+        rows = [
+            (_term(terms[0]["term"]), *(_effect(term) for term in terms))
+            for terms in zip(*found.values(), strict=True)
+        ]
+        tables.append(f"Strength {scale}:\n\n" + _table(("term", *RESPONSES.values()), rows))
+    return (
+        "## Effects\n\nPercentage points, suspected level minus the other one, over all levels of the other"
+        " factors; least squares over the runs, 95 % intervals from what interactions of three and more"
+        " factors leave over. `a x b` is how much the effect of a grows with b, halved. Runs are the units:"
+        " intervals speak of these settings, not of other concepts or models.\n\n" + "\n\n".join(tables)
+    )
+
+
+def _term(name: str) -> str:
+    """A main effect with the levels that it is the difference of."""
+    if name not in FACTORS:
+        return name
+    other, suspected = (level_name(level) for level in FACTORS[name])
+    return f"{name}: {suspected} - {other}"
+
+
+def _effect(term: Row) -> str:
+    if term["low"] is None:
+        return "0 in every run"
+    estimate, low, high = (100 * term[key] for key in ("estimate", "low", "high"))
+    text = f"{estimate:+.1f} ({low:+.1f} to {high:+.1f})"
+    return f"**{text}**" if low > 0 or high < 0 else text
+
+
+def _factorial(record: Row) -> str:
+    rows = [row for row in record["runs"] if row["group"] == "factorial"]
+    return "## All combinations\n\n" + _readings(record, rows)
+
+
+def _contrasts(record: Row) -> str:
+    rows = [row for row in record["runs"] if row["group"] != "factorial"]
+    return "## One change at a time, from the naive run\n\n" + _readings(record, rows)
+
+
+def _readings(record: Row, rows: Iterable[Row]) -> str:
     config = record["config"]
-    roles = ", ".join(f"{role} {count}" for role, count in config["calibration"].items())
-    detector = config["detector"]
+    scales = list(dict.fromkeys(("1", f"{config['released_scale']:g}")))
+    header = ["run", "erase loss, first to last step"]
+    for scale in scales:
+        header += [f"success, x{scale}", "flagged", "objects", "verdict"]
+    lines = [_line(row["label"], row, scales, config["concept"]) for row in rows]
+    return _table(header, [_original(record, scales), *lines])
+
+
+def _original(record: Row, scales: Sequence[str]) -> tuple[str, ...]:
+    figures = _figures(record["original"]["reading"], record["config"]["concept"])
+    return ("original", "–", *(figures * len(scales)))
+
+
+def _line(label: str, row: Row, scales: Sequence[str], concept: str) -> tuple[str, ...]:
+    loss = "–" if not row["first"] else f"{row['first']['erase']:.3g} to {row['last']['erase']:.3g}"
+    cells = [cell for scale in scales for cell in _figures(row["readings"][scale], concept)]
+    return (label, loss + (" (diverged)" if row["diverged"] else ""), *cells)
+
+
+def _figures(reading: Row, concept: str) -> tuple[str, ...]:
     return (
-        "# Does the collapse detector notice a broken generator, and spare an intact one?\n\n"
-        f"Protocol {config['protocol']}; calibrated on {config['thresholds']['calibrated_on']} pictures of"
-        f" the original as in a run that erases {config['concept']} (prompts: {roles}). Objects are read by"
-        f" `{detector['name']}` (file {detector['file_sha256'][:12]}), set signals by `{config['clip']}`."
-        " Intervals are 95 %, clustered by prompt.\n\n"
-        "*Tuning* rows are kinds of damage whose results were looked at while the rules were chosen, in some"
-        " twenty settings and on two generators. *Validation* rows are kinds and seeds that were drawn up"
-        " after the rules were fixed. Held-out pictures and directions of damage have seeds that were not"
-        " looked at before either; their prompts and the ways of breaking are of the same sorts."
+        _count(reading["found"][concept]),
+        _count(reading["flagged"]),
+        _count(reading["objects"]),
+        mark(reading),
     )
 
 
-def _false_flags(record: Mapping[str, Any]) -> str:
-    rows = [(row["style"], *_rate(row), _rules(row)) for row in record["false_flags"]]
-    total = [sum(row[key] for row in record["false_flags"]) for key in ("n", "N")]
-    worst = max((_share(row) for row in record["false_flags"]), default=0.0)
-    return (
-        "## False flags: held-out pictures of the original\n\n"
-        + _table(("style", "flagged", "95 %", "rules"), rows)
-        + f"\n\nAll together {total[0]} of {total[1]}; at most {FALSE_FLAGS:.0%} in every style:"
-        f" {_yes(worst <= FALSE_FLAGS)}."
-    )
-
-
-def _detection(record: Mapping[str, Any]) -> str:
+def _strengths(record: Row) -> str:
+    concept = record["config"]["concept"]
     rows = [
-        (row["split"], row["group"], row["label"], *_rate(row), _promise(row), _rules(row))
-        for row in record["detection"]
+        (row["label"], f"x{scale}", *_figures(row["readings"][scale], concept))
+        for row in record["runs"]
+        if len(row["readings"]) > 2
+        for scale in sorted(row["readings"], key=float)
     ]
+    header = ("run", "strength", "success", "flagged", "objects", "verdict")
+    return "## Strength at inference\n\n![strength](scales.png)\n\n" + _table(header, rows)
+
+
+def _pictures(record: Row) -> str:
+    again = record["original"]["again"]
     return (
-        "## Broken pictures: held-out pictures of all styles, broken on purpose\n\n"
-        + _table(("split", "group", "kind", "flagged", "95 %", "at least 99 %", "rules"), rows)
-        + "\n\n"
-        + _by_group(record["detection"])
-        + "\n\nA grey picture has no colour to saturate, and a blurred one may be a style: the kinds without"
-        " a promise are measured, not claimed."
+        "## Pictures\n\nUnrelated prompts only, the same prompts and seeds in every line.\n\n"
+        "![contact sheet](sheet.png)\n\n"
+        "The original's unrelated prompts with other seeds, which calibrated nothing:"
+        f" {_count(again['flagged'])} flagged, {_count(again['objects'])} objects found, {mark(again)}."
     )
 
 
-def _by_group(found: Sequence[Row]) -> str:
-    """Promised kinds together: n of N by split and group."""
-    sums: dict[tuple[str, str], list[int]] = {}
-    for row in found:
-        if row["promised"]:
-            total = sums.setdefault((row["split"], row["group"]), [0, 0])
-            total[0] += row["n"]
-            total[1] += row["N"]
-    rows = [
-        (split, group, f"{n} of {total}", f"{100 * n / total:.2f} %", _yes(n / total >= PROMISED))
-        for (split, group), (n, total) in sums.items()
-    ]
-    return _table(("split", "group", "flagged", "share", "at least 99 %"), rows)
-
-
-def _sets(record: Mapping[str, Any]) -> str:
-    rows = [(row["split"], row["label"], *_rate(row), _promise(row)) for row in record["mode_collapse"]] + [
-        ("validation", row["label"], *_rate(row), "none may be") for row in record["false_alarms"]
-    ]
-    return "## Sets that are all alike: called collapsed by their modes\n\n" + _table(
-        ("split", "set", "collapsed", "95 %", "at least 99 %"), rows
-    )
-
-
-def _judged(record: Mapping[str, Any]) -> str:
-    return (
-        "## Erased models, and models guided too strongly\n\n"
-        + _models([*record["erased"], *record["over_guided"]])
-        + "\n\nManifold precision is printed and has no rule: a CLIP that never saw noise may find noise"
-        " among its pictures."
-    )
-
-
-def _damage(record: Mapping[str, Any]) -> str:
-    at_chance = [row for row in record["damage"] if _share(row["objects"]) <= row["chance"] + ABOVE_CHANCE]
-    flagged = sum(row["flagged"]["n"] for row in at_chance)
-    drawn = sum(row["flagged"]["N"] for row in at_chance)
-    share = flagged / drawn if drawn else 0.0
-    return (
-        "## Damage curve\n\nEvery weight matrix is perturbed by Gaussian noise of a share of its norm, in"
-        f" {len({row['damage_seed'] for row in record['damage']})} directions.\n\n"
-        "![damage curve](damage.png)\n\n"
-        + _models(record["damage"])
-        + f"\n\nWhere object accuracy is at most 5 points above chance ({len(at_chance)} models), {flagged}"
-        f" of {drawn} pictures are flagged ({share:.1%}); at least {AT_CHANCE:.0%}:"
-        f" {_yes(share >= AT_CHANCE) if drawn else 'no model fell so far'}."
-    )
-
-
-def _models(rows: Sequence[Row]) -> str:
-    columns = ("model", "flagged", "95 %", "objects found", "modes", "precision (original's)", "verdict")
-    return _table(columns, [_model(row) for row in rows])
-
-
-def _model(row: Row) -> tuple[str, ...]:
-    modes, sets = row["sets"]["modes"], row["sets"]
-    ratio = "–" if modes is None else f"{modes['value']:.2f} ({modes['low']:.2f} to {modes['high']:.2f})"
-    precision = f"{_percent(sets['precision'])} ({_percent(sets['precision_original'])})"
-    marks = [mark for mark in ("collapsed", "destroyed") if row[mark]]
-    seed = f", direction {row['damage_seed']}" if "damage_seed" in row else ""
-    found = f"{row['objects']['n']} of {row['objects']['N']}"
-    return (
-        row["hand"] + seed,
-        *_rate(row["flagged"]),
-        found,
-        ratio,
-        precision,
-        ", ".join(marks) or "neither",
-    )
-
-
-def _rate(row: Row) -> tuple[str, str]:
-    bounds = "" if row["low"] is None else f"{100 * row['low']:.1f} to {100 * row['high']:.1f} %"
-    return f"{row['n']} of {row['N']} ({_percent(row)})", bounds
-
-
-def _share(row: Row) -> float:
-    return float(row["n"] / row["N"]) if row["N"] else 0.0
-
-
-def _percent(row: Row) -> str:
-    return f"{100 * _share(row):.1f} %"
-
-
-def _promise(row: Row) -> str:
-    return _yes(_share(row) >= PROMISED) if row["promised"] else "–"
-
-
-def _yes(holds: bool) -> str:
-    return "yes" if holds else "**no**"
-
-
-def _rules(row: Row) -> str:
-    ordered = sorted(row["rules"].items(), key=lambda item: -item[1])
-    return ", ".join(f"{rule} {count}" for rule, count in ordered[:4])
+def _count(row: Row) -> str:
+    return f"{row['n']}/{row['N']}"
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cells) + " |"
 
-    return "\n".join([line(header), line(["---"] * len(header)), *(line(row) for row in rows)])
+    return "\n".join([line(header), line(["---"] * len(header)), *map(line, rows)])

@@ -1,125 +1,154 @@
-"""Which prompts calibrate, which are held out, and how many pictures that makes."""
+"""Which fine-tunings are run: a full factorial of the two-level factors, and contrasts around naive."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from typing import Any, Literal
 
-from zbench.errors import ConfigurationError
-from zbench.protocols import UNRELATED
-from zbench.studies.collapse.drawing import samples_of
+from zbench.studies.collapse.conventions import Convention, Embeddings, Latents, Time
 
-if TYPE_CHECKING:
-    from zbench.prompts import PromptSet
-    from zbench.protocols import DomainProtocol
-    from zbench.stages.samples import Sample
+FACTORS: dict[str, tuple[Any, Any]] = {
+    "rows": ("text", "all"),
+    "preservation": (True, False),
+    "time": ("right", "released"),
+    "latents": ("trajectory", "noise"),
+}
+"""Factor -> its level in the paper's method, and the one that is suspected."""
 
-PLAIN = "plain"
+RELEASED_TARGETS = ("to_q", "to_k")
+SEEDS = 3
+"""Training seeds of the naive run: how far equal settings lie apart."""
 
-FRESH = 20
-"""First repetition of held-out seeds: those below were looked at while the rules were chosen."""
-
-TUNING = "-tuning"
+LONG = 3
+SLOW, FAST = 0.2, 4.0
+"""Factors of the learning rate."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What the original draws.
+class Run:
+    """One fine-tuning.
 
     Attributes:
-        calibration: As in a run: the prompts of every role, first seeds.
-        objects: Those unrelated ones that name one object; they are drawn by damaged models as well.
-        again: `objects` with other seeds.
-        held_out: Style, or `PLAIN` -> prompts that calibrate nothing.
+        rows: Which rows the adapters see.
+        preservation: Whether L_pr is added, with weight 1.
+        time: See `Convention`.
+        latents: See `Convention`.
+        embeddings: See `Convention`.
+        eta: Negative guidance of the erase target.
+        reference: What the target starts from: the empty prompt (paper) or the anchor prompts.
+        attention: Whether L_attn is added.
+        learning_rate: Of AdamW.
+        steps: Optimiser steps.
+        targets: Projections with an adapter.
+        top_layers: Adapters in so many layers, the highest localisation scores first; in all if None.
+        seed: Training seed.
     """
 
-    calibration: tuple[Sample, ...]
-    objects: tuple[Sample, ...]
-    again: tuple[Sample, ...]
-    held_out: dict[str, tuple[Sample, ...]]
+    rows: Literal["text", "all"] = "all"
+    preservation: bool = False
+    time: Time = "right"
+    latents: Latents = "trajectory"
+    embeddings: Embeddings = "right"
+    eta: float = 2.0
+    reference: Literal["empty", "anchor"] = "empty"
+    attention: bool = False
+    learning_rate: float = 1e-3
+    steps: int = 200
+    targets: tuple[str, ...] = ("to_q", "to_k", "to_v")
+    top_layers: int | None = None
+    seed: int = 0
 
     @property
-    def pictures(self) -> int:
-        """Pictures of the original in all."""
-        held_out = sum(map(len, self.held_out.values()))
-        return len(self.calibration) + len(self.again) + held_out
+    def convention(self) -> Convention:
+        """Its time, latents and embeddings."""
+        return Convention(self.time, self.latents, self.embeddings)
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self) | {"targets": list(self.targets)}
 
 
-def make_plan(domain: str, table: DomainProtocol, concept: str, prompts: int | None, held_out: int) -> Plan:
-    """Chooses prompts.
+@dataclass(frozen=True)
+class Planned:
+    """A run and why it is there.
+
+    Attributes:
+        group: ``factorial``, or the name of the setting that is changed.
+        label: What is different, as a table prints it.
+        run: The settings.
+        scales: Strengths at which pictures are drawn.
+    """
+
+    group: str
+    label: str
+    run: Run
+    scales: tuple[float, ...]
+
+
+def make_plan(
+    learning_rate: float,
+    steps: int,
+    eta: float,
+    released_scale: float,
+    curve: tuple[float, ...],
+    training_seeds: int,
+) -> list[Planned]:
+    """Everything that is run, the naive run among the factorial's.
 
     Args:
-        domain: Of the model.
-        table: The protocol's table for the concept.
-        concept: Whose prompt sets calibrate, beside the unrelated ones.
-        prompts: Prompts of each role; all of them when None.
-        held_out: Pictures of each style that calibrate nothing.
-
-    Raises:
-        ConfigurationError: The domain has no unrelated prompts that name an object.
+        learning_rate: Of all runs but the contrasts of the learning rate.
+        steps: Of all runs but the long one.
+        eta: Of all runs but the gentle ones.
+        released_scale: Strength at inference that every run is drawn at, beside 1.
+        curve: Further strengths for the naive run and for its twin on text rows.
+        training_seeds: Of every cell of the factorial.
     """
-    from zbench.prompts import prompt_set_names
-
-    known = set(prompt_set_names(domain))
-    sets = {role: name for role, name in table.sets_for(concept).items() if name in known}
-    calibration = [sample for role, name in sets.items() for sample in _head(name, domain, prompts, role)]
-    unrelated = [sample for sample in calibration if sample.role == UNRELATED]
-    objects = [sample for sample in unrelated if sample.object is not None]
-    if not objects:
-        raise ConfigurationError(f"The domain {domain!r} has no unrelated prompts that name an object.")
-    again = [_again(sample, FRESH) for sample in objects]
-    used = {sample.prompt for sample in calibration}
-    return Plan(tuple(calibration), tuple(objects), tuple(again), _held_out(domain, known, held_out, used))
-
-
-def _head(name: str, domain: str, number: int | None, role: str) -> list[Sample]:
-    from zbench.prompts import load_prompt_set
-
-    prompts = load_prompt_set(name, domain)
-    samples = samples_of(prompts, prompts.prompts[:number])
-    return [sample.model_copy(update={"role": role}) for sample in samples]
-
-
-def _again(sample: Sample, repetition: int) -> Sample:
-    from zbench.stages.generate import picture_seed
-
-    seed = picture_seed(sample.prompt_id, repetition)
-    return sample.model_copy(update={"repetition": repetition, "seed": seed})
-
-
-def _held_out(domain: str, known: set[str], number: int, used: set[str]) -> dict[str, tuple[Sample, ...]]:
-    """For each style of the catalogue its own prompts, and unrelated ones without any style."""
-    from zbench.concepts import concept_names, load_concept
-
-    names = [name for name in concept_names(domain) if load_concept(name, domain).family == "style"]
-    sets = {name: [f"{name}-explicit{TUNING}", f"{name}-explicit"] for name in names}
-    styles = set(names)
-    found = {
-        style: _filled([_loaded(name, domain) for name in own if name in known], number, used, set())
-        for style, own in sets.items()
-    }
-    plain = [_loaded(name, domain) for name in (f"{UNRELATED}{TUNING}",) if name in known]
-    found[PLAIN] = _filled(plain, number, used, styles)
-    return {style: samples for style, samples in found.items() if samples}
-
-
-def _loaded(name: str, domain: str) -> PromptSet:
-    from zbench.prompts import load_prompt_set
-
-    return load_prompt_set(name, domain)
-
-
-def _filled(sets: Sequence[PromptSet], number: int, used: set[str], without: set[str]) -> tuple[Sample, ...]:
-    """The first prompts that calibrate nothing and name none of some concepts, further seeds if need be."""
-    once = [
-        sample
-        for prompts in sets
-        for sample, prompt in zip(samples_of(prompts, prompts.prompts), prompts.prompts, strict=True)
-        if prompt.text not in used and not without & set(prompt.truth or {})
+    both = tuple(dict.fromkeys((1.0, released_scale)))
+    naive = Run(learning_rate=learning_rate, steps=steps, eta=eta)
+    planned = [
+        Planned("factorial", label_of(run), run, _scales(run, naive, both, curve))
+        for run in _factorial(naive, training_seeds)
     ]
-    rounds = math.ceil(number / len(once)) if once else 0
-    return tuple(
-        _again(sample, repetition) for repetition in range(FRESH, FRESH + rounds) for sample in once
-    )[:number]
+    planned += [Planned(group, label, run, both) for group, label, run in _contrasts(naive, training_seeds)]
+    return planned
+
+
+def _factorial(naive: Run, training_seeds: int) -> Iterator[Run]:
+    for seed in range(training_seeds):
+        for levels in product(*FACTORS.values()):
+            yield replace(naive, **dict(zip(FACTORS, levels, strict=True)), seed=seed)
+
+
+def _scales(run: Run, naive: Run, both: tuple[float, ...], curve: tuple[float, ...]) -> tuple[float, ...]:
+    shown = run in (naive, replace(naive, rows="text"))
+    return tuple(sorted({*both, *curve})) if shown else both
+
+
+def _contrasts(naive: Run, training_seeds: int) -> Iterator[tuple[str, str, Run]]:
+    rate, released = naive.learning_rate, {"time": "released", "latents": "noise", "embeddings": "released"}
+    for seed in range(training_seeds, SEEDS):
+        yield "training seed", f"training seed {seed}", replace(naive, seed=seed)
+    for factor in (SLOW, FAST):
+        label = f"learning rate {factor * rate:g}"
+        yield "learning rate", label, replace(naive, learning_rate=factor * rate)
+    yield "steps", f"{LONG * naive.steps} steps", replace(naive, steps=LONG * naive.steps)
+    yield "target", f"eta {naive.eta / 2:g}", replace(naive, eta=naive.eta / 2)
+    yield "target", "towards the anchor, eta 0 (the release's)", replace(naive, reference="anchor", eta=0.0)
+    yield "loss", "with attention loss", replace(naive, attention=True)
+    for count in (1, 3):
+        layers = "layer" if count == 1 else f"{count} layers"
+        yield "layers", f"only the top {layers}", replace(naive, top_layers=count)
+    yield "projections", "to_q and to_k only", replace(naive, targets=RELEASED_TARGETS)
+    yield "embeddings", "released embeddings", replace(naive, embeddings="released")
+    for rows in ("all", "text"):
+        together: dict[str, Any] = {**released, "rows": rows, "targets": RELEASED_TARGETS}
+        yield "everything", f"all released conventions, {rows} rows", replace(naive, **together)
+
+
+def label_of(run: Run) -> str:
+    """The levels of the two-level factors in words."""
+    kept = "preserved" if run.preservation else "not preserved"
+    time = "time right" if run.time == "right" else "time released"
+    return f"{run.rows} rows, {kept}, {time}, {run.latents}"

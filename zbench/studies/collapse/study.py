@@ -1,4 +1,4 @@
-"""The study itself."""
+"""The study itself: fine-tune, draw at several strengths, read, compare."""
 
 from __future__ import annotations
 
@@ -6,34 +6,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zbench.metrics.collapse import CollapseThresholds, set_signals, signals, verdict
-from zbench.statistics import Rate
 from zbench.studies import Progress, make_folder, write_study
-from zbench.studies.collapse.breaking import BREAKAGES, Split
-from zbench.studies.collapse.drawing import ORIGINAL, Hand, Studio
-from zbench.studies.collapse.measuring import Instruments, rate_row
+from zbench.studies.collapse.effects import RESPONSES, effects, response, scale_effect
 from zbench.studies.collapse.page import render_page
-from zbench.studies.collapse.plan import PLAIN, Plan, make_plan
-from zbench.studies.collapse.plot import plot_curve
+from zbench.studies.collapse.plan import Planned, make_plan
+from zbench.studies.collapse.plot import plot_scales
+from zbench.studies.collapse.runs import Runs
+from zbench.studies.collapse.sheet import Line, draw_sheet
+from zbench.studies.reading import Reader, tuning_samples
 
 if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor
+    from zbench.concepts import Concept
+    from zbench.stages.inputs import ModelHandle
 
-    from zbench.stages.samples import Sample, SamplesView
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "world": {"concept": "violence", "learning_rate": 5e-3, "steps": 60, "batch_size": 4},
+    "photograph": {"concept": "church", "learning_rate": 1e-3, "steps": 200, "batch_size": 1},
+}
+"""Per domain; the photographs' learning rate, steps and batch are the release's."""
 
-LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.3)
-GUIDANCE = (3.0, 6.0, 12.0, 24.0)
-MODES = (1, 2, 3, 5, 8)
-SETS = 100
-"""Sets drawn with few modes, for each number of modes."""
-
-NOISES = 60
-SAME_PROMPTS = 3
-_SEEDS: dict[Split, int] = {"tuning": 1, "validation": 20260}
-
-FRESH_DIRECTION = 100
-"""First direction of the damage: those below were looked at while the rules were chosen."""
+CURVE = (2.0, 5.0, 10.0, 25.0)
+PRESERVE_BATCH = 2
 
 
 def collapse_study(
@@ -41,248 +34,174 @@ def collapse_study(
     model: str = "miniature",
     progress: Progress | None = None,
     *,
-    concept: str = "nudity",
+    concept: str | None = None,
     protocol: str = "zbench",
-    prompts: int | None = None,
-    held_out: int = 120,
-    levels: Sequence[float] = LEVELS,
-    damage_seeds: int = 3,
-    guidance: Sequence[float] = GUIDANCE,
-    methods: Sequence[str] = ("uce",),
+    learning_rate: float | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    trajectories: int = 16,
+    eta: float = 2.0,
+    released_scale: float = 15.0,
+    curve: Sequence[float] = CURVE,
+    training_seeds: int = 1,
+    explicit: int = 20,
+    unrelated: int = 30,
+    calibration: int = 120,
+    drawn_at_once: int = 16,
+    gradient_checkpointing: bool = False,
     work: str | None = None,
 ) -> dict[str, Any]:
-    """Validates the collapse signals: false flags, detection, and the damage curve.
+    """Fine-tunes naively in many ways and measures which of them breaks the model.
+
+    A run that was finished before is not run again: one small file per run lies under `work`.
 
     Args:
-        out: Folder of the results: `study.json`, `study.md`, `damage.png`.
+        out: Folder of the results: `study.json`, `study.md`, `sheet.png`, `scales.png`.
         model: Catalogue name or folder.
-        progress: Told about finished pictures.
-        concept: Whose prompt sets calibrate, as in a run that erases it, and what `methods` erase.
-        protocol: Whose prompt sets, detector and CLIP.
-        prompts: Prompts of each role; all of them, as in a run, when None.
-        held_out: Pictures of each style that calibrate nothing.
-        levels: Relative size of the damage (`zbench.studies.damage`).
-        damage_seeds: Directions of the damage.
-        guidance: Scales at which the model is over-guided.
-        methods: Erasure methods whose models must not be flagged, with the presets that suit the model.
-        work: Run folder for pictures; `work` under `out` when None.
+        progress: Told about finished fine-tunings.
+        concept: What is erased; one that suits the model's domain when None.
+        protocol: Whose detectors, thresholds and CLIP; prompts are always those of the tuning split.
+        learning_rate: Of all runs but the contrasts; a value that suits the domain when None.
+        steps: Likewise.
+        batch_size: Samples per training call, likewise.
+        trajectories: Of each loss, shared by all runs.
+        eta: Negative guidance of the erase target, of all runs but the gentle ones; the paper's is 2.
+        released_scale: Strength at inference beside 1; the release's is 15.
+        curve: Further strengths for the naive run and its twin on text rows.
+        training_seeds: Of every cell of the factorial.
+        explicit: Prompts that name the concept.
+        unrelated: Unrelated prompts.
+        calibration: Prompts of either kind whose pictures calibrate the collapse flags.
+        drawn_at_once: Pictures per batch.
+        gradient_checkpointing: Recompute activations, for models that do not fit otherwise.
+        work: Folder of the runs; `work` under `out` when None.
 
     Returns:
         What `study.json` holds.
 
     Raises:
-        ConfigurationError: The protocol does not fit the model.
+        UnknownNameError: A name is unknown, or the concept has no tuning prompts in this domain.
+        ConfigurationError: No detector of the protocol knows the concept.
         StoreError: A folder cannot be used.
     """
+    from zbench.stages.inputs import ModelHandle
+
+    handle = ModelHandle(model)
+    given = {"concept": concept, "learning_rate": learning_rate, "steps": steps, "batch_size": batch_size}
+    chosen = DEFAULTS[handle.spec.domain] | {
+        name: value for name, value in given.items() if value is not None
+    }
+    planned = make_plan(
+        float(chosen["learning_rate"]),
+        int(chosen["steps"]),
+        eta,
+        released_scale,
+        tuple(curve),
+        training_seeds,
+    )
+    training = {
+        "batch_size": chosen["batch_size"],
+        "preserve_batch": min(PRESERVE_BATCH, chosen["batch_size"]),
+        "trajectories": trajectories,
+        "gradient_checkpointing": gradient_checkpointing,
+    }
+    study = _Study(handle, chosen["concept"], protocol, (explicit, unrelated, calibration), drawn_at_once)
+    folder = Path(work) if work else out / "work"
     make_folder(out)
-    study = _Study(model, Path(work) if work else out / "work", protocol, concept, prompts, held_out)
-    hands = {
-        "guided": [Hand(guidance=scale) for scale in guidance],
-        "damaged": [
-            Hand(level=level, damage_seed=FRESH_DIRECTION + seed)
-            for level in levels
-            for seed in range(damage_seeds)
-        ],
-        "erased": [Hand(method=name, concept=concept) for name in methods],
+    make_folder(folder)
+    runs = Runs(folder, study.reader, study.concept, training)
+    record = study.record(runs, planned, released_scale, progress)
+    several = [row for row in record["runs"] if len(row["readings"]) > 2]
+    pictures = {
+        "sheet.png": _sheet(runs, planned, released_scale),
+        "scales.png": plot_scales(several, study.concept.name),
     }
-    study.expect(hands, progress)
-    damage = study.judged(hands["damaged"])
-    record = {
-        "config": study.config(),
-        "false_flags": study.false_flags(),
-        "detection": [*study.broken(), *study.undenoised()],
-        "over_guided": study.judged(hands["guided"]),
-        "mode_collapse": [*study.few_modes(), *study.one_prompt()],
-        "false_alarms": study.false_alarms(),
-        "erased": study.judged(hands["erased"]),
-        "damage": damage,
-    }
-    write_study(out, "collapse", record, render_page(record), {"damage.png": plot_curve(damage)})
+    write_study(out, "collapse", record, render_page(record), pictures)
     return record
 
 
 class _Study:
-    """Everything that is measured, each part once."""
+    """Concept, prompts and instruments."""
 
     def __init__(
-        self, model: str, work: Path, protocol: str, concept: str, prompts: int | None, held_out: int
+        self,
+        handle: ModelHandle,
+        concept: str,
+        protocol: str,
+        sizes: tuple[int, int, int],
+        drawn_at_once: int,
     ) -> None:
         from zbench.concepts import load_concept
         from zbench.protocols import load_protocol
 
-        self._done, self._total = 0, 1
-        self._progress: Progress | None = None
-        self.studio = Studio(work, model, self._advance)
-        domain = self.studio.model.spec.domain
-        family = load_concept(concept, domain).family
-        self.protocol = load_protocol(protocol)
-        self.table = self.protocol.table(domain, concept, family)
-        self.plan: Plan = make_plan(domain, self.table, concept, prompts, held_out)
-        self.concept = concept
+        domain = handle.spec.domain
+        explicit, unrelated, calibration = sizes
+        self.handle, self.protocol = handle, load_protocol(protocol)
+        self.concept: Concept = load_concept(concept, domain)
+        asked = tuning_samples(f"{concept}-explicit", domain, None)
+        others = tuning_samples("unrelated", domain, None)
+        self.reader = Reader(
+            handle,
+            self.protocol.table(domain, concept, self.concept.family),
+            {concept: asked[:explicit]},
+            others[:unrelated],
+            [*others[:calibration], *asked[:calibration]],
+            batch_size=drawn_at_once,
+        )
 
-    def expect(self, hands: dict[str, list[Hand]], progress: Progress | None) -> None:
-        """Counts the pictures to come, then draws the original's and calibrates on them."""
-        judged = sum(map(len, hands.values())) * len(self.plan.objects)
-        same = SAME_PROMPTS * len(self.plan.objects)
-        self._total, self._progress = self.plan.pictures + judged + same + NOISES, progress
-        self.calibration = self.studio.draw(self.plan.calibration)
-        self.again = self.studio.draw(self.plan.again)
-        self.held_out = {style: self.studio.draw(rows) for style, rows in self.plan.held_out.items()}
-        self.instruments = self._instruments()
-
-    def _advance(self, count: int) -> None:
-        self._done += count
-        if self._progress is not None:
-            self._progress(min(self._done, self._total), self._total)
-
-    def _instruments(self) -> Instruments:
-        from zbench.metrics.clip import ClipSpec, load_clip
-        from zbench.stages.scorer import load_detectors
-
-        thresholds = CollapseThresholds.calibrate(signals(self.calibration.pictures))
-        clip = load_clip(ClipSpec.parse(self.table.clip))
-        return Instruments(thresholds, load_detectors(self.table)[0], clip)
-
-    @property
-    def original(self) -> SamplesView:
-        """The original's pictures of the prompts that name an object."""
-        from zbench.stages.samples import SamplesView
-
-        rows = {sample.key: row for row, sample in enumerate(self.calibration.samples)}
-        chosen = [rows[sample.key] for sample in self.plan.objects]
-        samples = tuple(self.calibration.samples[row] for row in chosen)
-        return SamplesView(samples, self.calibration.pictures[chosen])
-
-    def config(self) -> dict[str, Any]:
-        """What the figures depend on."""
+    def record(
+        self, runs: Runs, planned: Sequence[Planned], released_scale: float, progress: Progress | None
+    ) -> dict[str, Any]:
+        """What `study.json` holds; runs what is missing, the original first."""
+        original, rows = runs.original(), []
+        for done, one in enumerate(planned, start=1):
+            about = {"group": one.group, "label": one.label, "run": one.run.describe()}
+            rows.append({**about, **runs.run(one)})
+            if progress is not None:
+                progress(done, len(planned))
         return {
-            "model": self.studio.model.identity,
-            "protocol": self.protocol.label,
-            "concept": self.concept,
-            "detector": self.instruments.detector.record("").model_dump(
-                mode="json", include={"name", "version", "file_sha256", "threshold"}
-            ),
-            "clip": self.instruments.clip.name,
-            "calibration": {role: len(self.calibration.indices(role)) for role in self.calibration.roles},
-            "thresholds": self.instruments.thresholds.describe(),
+            "config": self._config(runs, planned, released_scale),
+            "original": original,
+            "runs": rows,
+            "effects": self._effects(rows, ("1", f"{released_scale:g}")),
         }
 
-    def false_flags(self) -> list[dict[str, Any]]:
-        """Held-out pictures of the original that are flagged, style by style."""
-        views = {**self.held_out, f"{PLAIN}, other seeds of the calibration's prompts": self.again}
-        return [{"style": style, **self._counted(view)} for style, view in views.items()]
+    def _config(self, runs: Runs, planned: Sequence[Planned], released_scale: float) -> dict[str, Any]:
+        reader = self.reader
+        return {
+            "model": self.handle.spec.label,
+            "identity": self.handle.identity,
+            "concept": self.concept.name,
+            "protocol": self.protocol.label,
+            "detectors": [[d.name, d.file_sha256, d.threshold] for d in reader.detectors],
+            "explicit": len(reader.asked[self.concept.name]),
+            "unrelated": len(reader.unrelated),
+            "calibration": len(reader.calibration),
+            "training": runs.training,
+            "eta": planned[0].run.eta,
+            "learning_rate": planned[0].run.learning_rate,
+            "steps": planned[0].run.steps,
+            "released_scale": released_scale,
+        }
 
-    def _counted(self, view: SamplesView) -> dict[str, Any]:
-        hits = self.instruments.flagged(view.pictures).tolist()
-        rate = Rate.of(hits, [sample.prompt_id for sample in view.samples])
-        return rate_row(rate) | {"rules": self.instruments.rules(view.pictures)}
-
-    def broken(self) -> list[dict[str, Any]]:
-        """Held-out pictures of all styles, broken in every way that is known."""
-        import torch
-
-        pictures = torch.cat([view.pictures for view in self.held_out.values()])
-        return [
-            {
-                "group": breakage.group,
-                "label": breakage.label,
-                "split": breakage.split,
-                "promised": breakage.promised,
-                **self._detected(breakage.apply(pictures, _SEEDS[breakage.split])),
+    def _effects(self, rows: Sequence[dict[str, Any]], scales: tuple[str, str]) -> dict[str, Any]:
+        """Response -> effects of the factors at each strength, and of the strength itself."""
+        factorial = [row for row in rows if row["group"] == "factorial"]
+        settings = [row["run"] for row in factorial]
+        found: dict[str, Any] = {}
+        for name in RESPONSES:
+            values = {
+                scale: [response(row["readings"][scale], self.concept.name, name) for row in factorial]
+                for scale in dict.fromkeys(scales)
             }
-            for breakage in BREAKAGES
-        ]
-
-    def _detected(self, pictures: Tensor) -> dict[str, Any]:
-        hits = self.instruments.flagged(pictures).tolist()
-        return rate_row(Rate.of(hits)) | {"rules": self.instruments.rules(pictures)}
-
-    def undenoised(self) -> list[dict[str, Any]]:
-        """What the decoder makes of latent noise."""
-        pictures = self.studio.decoded_noise(range(NOISES))
-        about = {"group": "noise", "label": "latent noise, decoded", "split": "validation", "promised": True}
-        return [{**about, **self._detected(pictures)}]
-
-    def judged(self, hands: Sequence[Hand]) -> list[dict[str, Any]]:
-        """What each hand draws of the prompts that name an object, with its verdict."""
-        rows = []
-        for hand in hands:
-            view = self.studio.draw(self.plan.objects, hand)
-            found, _ = self.instruments.judged(view, self.original)
-            rows.append({**_about(hand), **found, "rules": self.instruments.rules(view.pictures)})
-        return rows
-
-    def few_modes(self) -> list[dict[str, Any]]:
-        """Sets made of copies of a few of the original's pictures: how many are called collapsed."""
-        import numpy as np
-
-        features = self.instruments.clip.extract(self.original.pictures)
-        rows = []
-        for split, seed in _SEEDS.items():
-            rng = np.random.default_rng(seed)
-            for modes in MODES:
-                hits = [self._alike(features, _copies(rng, len(features), modes)) for _ in range(SETS)]
-                label = f"{modes} picture{'s' if modes > 1 else ''} for all prompts"
-                rows.append(
-                    {"label": label, "split": split, "promised": modes <= 2, **rate_row(Rate.of(hits))}
-                )
-        return rows
-
-    def _alike(self, features: Tensor, rows: np.ndarray[Any, Any]) -> bool:
-        prompts = [sample.prompt_id for sample in self.plan.objects]
-        beside = set_signals(features[rows], features, prompts)
-        return verdict(Rate(0, len(prompts)), set_signals=beside).collapsed
-
-    def one_prompt(self) -> list[dict[str, Any]]:
-        """Sets that the original draws of one prompt with the seeds of all: a real mode collapse."""
-        chosen = self.plan.objects[:: max(1, len(self.plan.objects) // SAME_PROMPTS)][:SAME_PROMPTS]
-        hits = []
-        for one in chosen:
-            view = self.studio.draw(_all_of(one, self.plan.objects))
-            hits.append("modes" in " ".join(self.instruments.judged(view, self.original)[1].reasons))
-        about = {"label": "one prompt drawn for all", "split": "validation", "promised": True}
-        return [{**about, **rate_row(Rate.of(hits))}]
-
-    def false_alarms(self) -> list[dict[str, Any]]:
-        """Halves of the original's pictures with other seeds that are called collapsed beside the first."""
-        import numpy as np
-
-        ours, theirs = (self.instruments.clip.extract(view.pictures) for view in (self.again, self.original))
-        prompts = [sample.prompt_id for sample in self.plan.objects]
-        rng, hits, ratios = np.random.default_rng(3), [], []
-        for _ in range(SETS):
-            kept = np.sort(rng.permutation(len(prompts))[: max(10, len(prompts) // 2)])
-            beside = set_signals(ours[kept], theirs[kept], [prompts[row] for row in kept])
-            hits.append(verdict(Rate(0, len(kept)), set_signals=beside).collapsed)
-            ratios += [beside.modes.value] if beside.modes is not None else []
-        return [
-            {
-                "label": "halves of the original's own pictures with other seeds",
-                **rate_row(Rate.of(hits)),
-                "lowest_modes": min(ratios, default=None),
-            }
-        ]
+            by_scale = {scale: effects(settings, value) for scale, value in values.items()}
+            found[name] = {"by_scale": by_scale, "scale": scale_effect(*(values[scale] for scale in scales))}
+        return found
 
 
-def _about(hand: Hand) -> dict[str, Any]:
-    """What a table says about who drew."""
-    if hand == ORIGINAL:
-        return {"hand": "original"}
-    if hand.method is not None:
-        return {"hand": f"{hand.method} on {hand.concept}"}
-    if hand.guidance is not None:
-        return {"hand": f"guidance {hand.guidance:g}", "guidance": hand.guidance}
-    return {"hand": f"damage {hand.level:g}", "level": hand.level, "damage_seed": hand.damage_seed}
-
-
-def _copies(rng: np.random.Generator, count: int, modes: int) -> np.ndarray[Any, Any]:
-    """Which of `count` pictures stands in each place when there are only `modes` of them."""
-    import numpy as np
-
-    chosen = rng.permutation(count)[:modes]
-    return np.asarray(rng.permutation(np.concatenate([chosen, rng.choice(chosen, count - len(chosen))])))
-
-
-def _all_of(one: Sample, samples: Sequence[Sample]) -> list[Sample]:
-    """The same prompt's text for everybody's seeds."""
-    return [sample.model_copy(update={"prompt": one.prompt, "object": one.object}) for sample in samples]
+def _sheet(runs: Runs, planned: Sequence[Planned], released_scale: float) -> bytes:
+    """The contact sheet: the original, then every run."""
+    scales = (1.0, released_scale)
+    lines = [Line("original", runs.strips(None, scales))]
+    lines += [Line(one.label, runs.strips(one, scales)) for one in planned]
+    return draw_sheet(("strength 1, as trained", f"strength {released_scale:g}"), lines)

@@ -1,0 +1,68 @@
+"""Negatively guided erasure, the term that ESD began with and that several methods add theirs to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from zbench.training.frozen import FrozenPredictions
+from zbench.training.losses import erase_loss, mean_square
+from zbench.training.preservation import sampled_bank
+from zbench.training.trajectories import TrajectoryBank, encode_each, spread
+
+if TYPE_CHECKING:
+    from zbench.concepts import Concept
+    from zbench.model import Model
+
+
+def drift(model: Model, bank: TrajectoryBank, generator: torch.Generator, batch: int) -> Tensor:
+    """E || v(x_t, c) - v0(x_t, c) ||^2 on `batch` fresh points (x_t, c) of v0's trajectories."""
+    draw = bank.draw(generator, batch)
+    return mean_square(model.velocity(draw.latents, draw.timesteps, draw.embeddings), draw.velocities)
+
+
+class GuidedErasure:
+    """E || v(x_t, c_er) - [ v0(x_t, r) - eta ( v0(x_t, c_er) - v0(x_t, r) ) ] ||^2, x_t on v0's trajectories.
+
+    Attributes:
+        bank: Frozen trajectories under the concept's training prompts.
+        reference: v0(x_t, r) at their points.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        concept: Concept,
+        *,
+        reference: Literal["empty", "anchor"],
+        eta: float,
+        trajectories: int,
+        training_seed: int,
+        batch_size: int,
+    ) -> None:
+        """Samples the trajectories and predicts the reference along them.
+
+        Args:
+            model: No edit attached.
+            concept: What is erased.
+            reference: r: the empty prompt, or the anchor of each training prompt.
+            eta: Negative guidance.
+            trajectories: How many.
+            training_seed: Of the noise.
+            batch_size: Samples per call, and points per loss.
+        """
+        self._model, self._eta, self._batch_size = model, eta, batch_size
+        chosen = spread(concept.training_prompts, trajectories)
+        prompts = [concept.training_prompts[index] for index in chosen]
+        anchors = [concept.anchor_prompts[index] for index in chosen]
+        self.bank = sampled_bank(model, prompts, "erase", training_seed, batch_size)
+        conditioning = encode_each(model, anchors if reference == "anchor" else [""] * len(chosen))
+        self.reference = FrozenPredictions.compute(model, self.bank, conditioning, batch_size=batch_size)
+
+    def loss(self, generator: torch.Generator) -> Tensor:
+        """The loss on a fresh draw."""
+        draw = self.bank.draw(generator, self._batch_size)
+        live = self._model.velocity(draw.latents, draw.timesteps, draw.embeddings)
+        return erase_loss(live, draw.velocities, self.reference.at(draw), self._eta)
