@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import Tensor
 from tests.test_edits_lora import filled, frozen_weight, projections, random_call
 from tests.test_training_attention import Shapes
 from tests.tiny import save_tiny_pipeline
-from tests.transcription import Processor, Reference, assert_close, rotate64
+from tests.transcription import Processor, Reference, assert_close
 from zbench.edits import ComposedEdit, LoraEdit, TokenZeroingEdit, load_edit
 from zbench.errors import ConfigurationError
 from zbench.model import Model, load_model
@@ -38,12 +37,7 @@ class ZeroedProcessor(Processor):
         attention_mask: Tensor | None = None,
         freqs_cis: Tensor | None = None,
     ) -> Tensor:
-        assert freqs_cis is not None
-        query, key, value = (self.project(attn, name, hidden_states) for name in ("to_q", "to_k", "to_v"))
-        query, key = (rotate64(norm(x), freqs_cis) for norm, x in ((attn.norm_q, query), (attn.norm_k, key)))
-        scores = torch.einsum("bqhd,bkhd->bhqk", query, key) / math.sqrt(query.shape[-1])
-        if attention_mask is not None:
-            scores = scores.masked_fill(~attention_mask[:, None, None, :], -torch.inf)
+        scores, value = self.scores(attn, hidden_states, attention_mask, freqs_cis)
         zeroed = torch.zeros(hidden_states.shape[:2], dtype=torch.bool)
         for sample, columns in enumerate(self.columns):
             for column in columns:

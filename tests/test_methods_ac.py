@@ -3,7 +3,14 @@ import torch
 from zbench_methods.ac import AC, ACObjective
 from zbench_methods.ac_noise import ACNoise
 
-from tests.transcription import CONCEPT, Reference, assert_gradients, lora_gradients, perturb
+from tests.transcription import (
+    CONCEPT,
+    Reference,
+    assert_first_update,
+    assert_gradients,
+    lora_gradients,
+    perturb,
+)
 from zbench.errors import ConfigurationError
 from zbench.model import Model
 
@@ -52,17 +59,7 @@ def test_gradient_follows_the_equations(
 
 def test_first_update_is_a_step_along_that_gradient(tiny_model: Model) -> None:
     method = AC(**SMALL, weight_decay=0.0)
-    edit, objective = method.lora(), ACObjective(method, tiny_model, CONCEPT)
-    with tiny_model.edited(edit):
-        start = [parameter.detach().clone() for parameter in edit.parameters()]
-        objective.gradients()
-        gradients = [parameter.grad for parameter in edit.parameters()]
-    erased = method.erase(tiny_model, CONCEPT).edit.parameters()
-    moved = [after.detach() - before for after, before in zip(erased, start, strict=True)]
-    assert max(float(step.abs().max()) for step in moved) > 1e-3
-    for step, gradient in zip(moved, gradients, strict=True):
-        assert gradient is not None
-        torch.testing.assert_close(step, -0.5 * gradient, atol=1e-6, rtol=1e-3)
+    assert_first_update(tiny_model, method, lambda edit: ACObjective(method, tiny_model, CONCEPT), 1e-3)
 
 
 def test_anchor_samples_are_pictures_of_the_anchor(tiny_model: Model) -> None:

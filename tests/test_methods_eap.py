@@ -3,7 +3,15 @@ import torch
 from torch import Tensor
 from zbench_methods.eap import EAP, EAPObjective
 
-from tests.transcription import CONCEPT, Reference, assert_close, assert_gradients, lora_gradients, perturb
+from tests.transcription import (
+    CONCEPT,
+    Reference,
+    assert_close,
+    assert_first_update,
+    assert_gradients,
+    lora_gradients,
+    perturb,
+)
 from zbench.errors import ConfigurationError
 from zbench.model import Model
 from zbench.registry import load_method
@@ -125,18 +133,7 @@ def test_ascent_in_pi_follows_the_equations(tiny_model: Model, temperature: floa
 
 def test_first_update_is_a_step_along_the_gradient(tiny_model: Model) -> None:
     method = EAP(**SMALL, weight_decay=0.0)
-    edit = method.lora()
-    objective = EAPObjective(method, tiny_model, CONCEPT, edit)
-    with tiny_model.edited(edit):
-        start = [parameter.detach().clone() for parameter in edit.parameters()]
-        objective.gradients()
-        gradients = [parameter.grad for parameter in edit.parameters()]
-    erased = method.erase(tiny_model, CONCEPT).edit.parameters()
-    moved = [after.detach() - before for after, before in zip(erased, start, strict=True)]
-    assert max(float(step.abs().max()) for step in moved) > 1e-4
-    for step, gradient in zip(moved, gradients, strict=True):
-        assert gradient is not None
-        torch.testing.assert_close(step, -0.5 * gradient, atol=1e-6, rtol=1e-3)
+    assert_first_update(tiny_model, method, lambda edit: EAPObjective(method, tiny_model, CONCEPT, edit))
 
 
 def test_candidates_come_from_the_vocabulary_and_the_prompts_to_preserve(tiny_model: Model) -> None:

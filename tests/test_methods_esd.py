@@ -11,7 +11,14 @@ from torch import Tensor
 from zbench_methods.esd_u import ESDu
 from zbench_methods.esd_x import ESDObjective, ESDx
 
-from tests.transcription import CONCEPT, Reference, assert_gradients, lora_gradients, perturb
+from tests.transcription import (
+    CONCEPT,
+    Reference,
+    assert_first_update,
+    assert_gradients,
+    lora_gradients,
+    perturb,
+)
 from zbench.model import Model
 
 SMALL: dict[str, Any] = {
@@ -103,16 +110,7 @@ def test_gradient_follows_the_equation(tiny_model: Model, kind: type[ESDx], away
 @pytest.mark.parametrize("kind", [ESDx, ESDu])
 def test_first_update_is_a_step_along_that_gradient(tiny_model: Model, kind: type[ESDx]) -> None:
     method = kind(**SMALL)
-    edit, objective = method.lora(), ESDObjective(method, tiny_model, CONCEPT)
-    with tiny_model.edited(edit):
-        start = [parameter.detach().clone() for parameter in edit.parameters()]
-        objective.gradients()
-        gradients = [parameter.grad for parameter in edit.parameters()]
-    erased = method.erase(tiny_model, CONCEPT).edit.parameters()
-    assert max(float((a.detach() - b).abs().max()) for a, b in zip(erased, start, strict=True)) > 1e-4
-    for after, before, gradient in zip(erased, start, gradients, strict=True):
-        step = -0.5 * gradient if gradient is not None else torch.zeros_like(before)
-        torch.testing.assert_close(after.detach() - before, step, atol=1e-6, rtol=1e-3)
+    assert_first_update(tiny_model, method, lambda edit: ESDObjective(method, tiny_model, CONCEPT))
 
 
 def test_x_and_u_part_the_weights_between_them() -> None:

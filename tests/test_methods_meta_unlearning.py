@@ -3,7 +3,14 @@ import torch
 from torch import Tensor
 from zbench_methods.meta_unlearning import MetaUnlearning, MetaUnlearningObjective
 
-from tests.transcription import CONCEPT, Reference, assert_gradients, lora_gradients, perturb
+from tests.transcription import (
+    CONCEPT,
+    Reference,
+    assert_first_update,
+    assert_gradients,
+    lora_gradients,
+    perturb,
+)
 from zbench.errors import ConfigurationError, TrainingDivergedError
 from zbench.model import Model
 from zbench.registry import load_method
@@ -136,18 +143,9 @@ def test_meta_gradient_tends_to_the_exact_one(tiny_model: Model) -> None:
 
 def test_first_update_is_a_step_along_that_gradient(tiny_model: Model) -> None:
     method = MetaUnlearning(**SMALL, weight_decay=0.0)
-    edit = method.lora()
-    objective = MetaUnlearningObjective(method, tiny_model, CONCEPT, edit)
-    with tiny_model.edited(edit):
-        start = [parameter.detach().clone() for parameter in edit.parameters()]
-        objective.gradients()
-        gradients = [parameter.grad for parameter in edit.parameters()]
-    erased = method.erase(tiny_model, CONCEPT).edit.parameters()
-    moved = [after.detach() - before for after, before in zip(erased, start, strict=True)]
-    assert max(float(step.abs().max()) for step in moved) > 1e-4
-    for step, gradient in zip(moved, gradients, strict=True):
-        assert gradient is not None
-        torch.testing.assert_close(step, -0.5 * gradient, atol=1e-6, rtol=1e-3)
+    assert_first_update(
+        tiny_model, method, lambda edit: MetaUnlearningObjective(method, tiny_model, CONCEPT, edit)
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.transcription import CONCEPT, Processor, Reference, rotate64
+from tests.transcription import CONCEPT, Processor, Reference
 from zbench.errors import ConfigurationError
 from zbench.model import Model
 from zbench.training import SpanContributions, dominant_layers, localisation_scores, seeds_for
@@ -37,10 +36,7 @@ class Contributions(Processor):
         attention_mask: Tensor | None = None,
         freqs_cis: Tensor | None = None,
     ) -> Tensor:
-        assert freqs_cis is not None and attention_mask is None
-        query, key, value = (self.project(attn, name, hidden_states) for name in ("to_q", "to_k", "to_v"))
-        query, key = (rotate64(norm(x), freqs_cis) for norm, x in ((attn.norm_q, query), (attn.norm_k, key)))
-        scores = torch.einsum("bqhd,bkhd->bhqk", query, key) / math.sqrt(query.shape[-1])
+        scores, value = self.scores(attn, hidden_states, attention_mask, freqs_cis)
         maps, out = scores.softmax(dim=-1), attn.to_out[0].weight.T
         span = [self.reference.text_start + column for column in self.columns]
         part = torch.einsum("bhqk,bkhd->bqhd", maps[..., span], value[:, span]).flatten(2) @ out

@@ -7,6 +7,7 @@ a plain softmax whose maps are kept, and the row split is computed from the late
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -41,6 +42,18 @@ class Processor:
             projected = projected + selector[None, :, None] * (hidden @ down.T @ up.T)
         return projected.unflatten(-1, (attn.heads, -1))
 
+    def scores(
+        self, attn: Any, hidden: Tensor, mask: Tensor | None, rotations: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Scores before the softmax, [B, heads, S, S], and values, [B, S, heads, D]."""
+        assert rotations is not None
+        query, key, value = (self.project(attn, name, hidden) for name in ("to_q", "to_k", "to_v"))
+        query, key = (rotate64(norm(x), rotations) for norm, x in ((attn.norm_q, query), (attn.norm_k, key)))
+        scores = torch.einsum("bqhd,bkhd->bhqk", query, key) / math.sqrt(query.shape[-1])
+        if mask is not None:
+            scores = scores.masked_fill(~mask[:, None, None, :], -torch.inf)
+        return scores, value
+
     def __call__(
         self,
         attn: Any,
@@ -49,12 +62,7 @@ class Processor:
         attention_mask: Tensor | None = None,
         freqs_cis: Tensor | None = None,
     ) -> Tensor:
-        assert freqs_cis is not None
-        query, key, value = (self.project(attn, name, hidden_states) for name in ("to_q", "to_k", "to_v"))
-        query, key = (rotate64(norm(x), freqs_cis) for norm, x in ((attn.norm_q, query), (attn.norm_k, key)))
-        scores = torch.einsum("bqhd,bkhd->bhqk", query, key) / math.sqrt(query.shape[-1])
-        if attention_mask is not None:
-            scores = scores.masked_fill(~attention_mask[:, None, None, :], -torch.inf)
+        scores, value = self.scores(attn, hidden_states, attention_mask, freqs_cis)
         maps = scores.softmax(dim=-1)
         self.reference.maps[self.layer] = maps
         out = torch.einsum("bhqk,bkhd->bqhd", maps, value).flatten(2)
@@ -148,3 +156,29 @@ def assert_gradients(found: list[Tensor], expected: list[Tensor], tolerance: flo
         else:
             assert actual.abs().max().item() <= 1e-5 * overall
     assert meaningful >= len(expected) // 3, "too few gradients to prove anything"
+
+
+def assert_first_update(
+    model: Model, method: Any, make_objective: Callable[[Any], Any], least: float = 1e-4
+) -> None:
+    """The first step of plain gradient descent goes along the objective's gradient, weights not decayed.
+
+    Args:
+        model: Without edits.
+        method: A `LoraMethod` with one step of ``sgd``.
+        make_objective: Adapter -> objective, drawing what `erase` will draw.
+        least: The step must be larger than this somewhere.
+    """
+    assert (method.optimiser, method.steps, method.weight_decay) == ("sgd", 1, 0.0)
+    edit = method.lora()
+    objective = make_objective(edit)
+    with model.edited(edit):
+        start = [parameter.detach().clone() for parameter in edit.parameters()]
+        objective.gradients()
+        gradients = [parameter.grad for parameter in edit.parameters()]
+    erased = method.erase(model, CONCEPT).edit.parameters()
+    moved = [after.detach() - before for after, before in zip(erased, start, strict=True)]
+    assert max(float(step.abs().max()) for step in moved) > least
+    for step, gradient in zip(moved, gradients, strict=True):
+        expected = torch.zeros_like(step) if gradient is None else -method.learning_rate * gradient
+        torch.testing.assert_close(step, expected, atol=1e-6, rtol=1e-3)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from zbench.stages.inputs import ModelHandle
 
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "world": {"concept": "violence", "learning_rate": 5e-3, "steps": 60, "batch_size": 4},
+    "world": {"concept": "violence", "learning_rate": 2e-3, "steps": 60, "batch_size": 4},
     "photograph": {"concept": "church", "learning_rate": 1e-3, "steps": 200, "batch_size": 1},
 }
 """Per domain; the photographs' learning rate, steps and batch are the release's."""
