@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from zbench.config import RunConfig, parse_settings, validated
+from zbench.config import RunConfig, parse_fields, parse_settings, validated
 from zbench.errors import ConfigurationError, UnknownNameError, ZbenchError
 from zbench.registry import load_method, own_method_names
 from zbench.runner.planning import plan
@@ -33,6 +33,13 @@ def test_sources_are_asked_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_original_and_repeated_methods_count_once() -> None:
     config = RunConfig.create({**FLAGS, "methods": ("uce", "original", "uce", "ac")})
     assert config.methods == ("uce", "ac")
+
+
+def test_commands_about_one_method_take_fields_with_and_without_its_name() -> None:
+    assert parse_fields("uce", ["erase_scale=2", "uce.tokens=span"]) == {"erase_scale": 2, "tokens": "span"}
+    for text in ("zerase.eta=1", "erase_scale", "=2"):
+        with pytest.raises(ConfigurationError, match="write FIELD=VALUE with a field of uce"):
+            parse_fields("uce", [text])
 
 
 def test_all_means_every_method_of_zbench_and_none_of_a_stranger() -> None:

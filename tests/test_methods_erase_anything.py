@@ -13,7 +13,7 @@ from tests.transcription import CONCEPT, Reference, assert_gradients, lora_gradi
 from zbench.concepts import Concept, concept_names, load_concept
 from zbench.errors import ConfigurationError
 from zbench.model import Model
-from zbench.training import Captions, attention_norm, generator, irrelevant_concepts, reverse_contrast
+from zbench.training import Captions, attention_norm, generator, irrelevant_concepts, reverse_contrast, spread
 
 SMALL: dict[str, Any] = {
     "steps": 1,
@@ -93,7 +93,11 @@ class Equations:
         entry, step = int(points.entries[point]), int(points.steps[point])
         others = self.others()
         compared = [(CONCEPT, bank.prompts[(entry + 1) % 3])]
-        compared += [(other, other.training_prompts[point % len(other.training_prompts)]) for other in others]
+        prompts = [other.training_prompts for other in others]
+        count = len(points.entries)
+        compared += [
+            (other, each[spread(each, count)[point]]) for other, each in zip(others, prompts, strict=True)
+        ]
         at = bank.latents[step, [entry]], bank.timesteps[[step]]
         with torch.no_grad():
             frozen = [self.feature(at, concept, prompt, live=False) for concept, prompt in compared]

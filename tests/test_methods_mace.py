@@ -9,7 +9,7 @@ from tests.transcription import CONCEPT, Reference, assert_gradients, lora_gradi
 from zbench.edits import DeltaEdit
 from zbench.errors import ConfigurationError, TrainingDivergedError
 from zbench.model import Model
-from zbench.training import Meter, focal_importance, padded, seeds_for
+from zbench.training import Meter, focal_importance, padded, seeds_for, spread
 
 SMALL: dict[str, Any] = {
     "steps": 1,
@@ -48,7 +48,7 @@ def prior_rows(model: Model, method: MACE) -> np.ndarray:
     kept = [*CONCEPT.preserve_prompts, *CONCEPT.anchor_prompts]
     rows = []
     for entry in range(method.trajectories):
-        prompt = kept[entry % len(kept)]
+        prompt = kept[spread(kept, method.trajectories)[entry]]
         path = model.trajectory(model.encode([prompt]), [seeds_for("preserve", 0, entry + 1)[entry]])
         for step, t in enumerate(path.timesteps):
             seen = capture(model, path.latents[step, 0], t, prompt)

@@ -6,7 +6,7 @@ from zbench_methods.uce import UCE
 from tests.transcription import CONCEPT
 from zbench.edits import DeltaEdit
 from zbench.model import Model
-from zbench.training import padded, seeds_for
+from zbench.training import padded, seeds_for, spread
 
 SMALL = {"trajectories": 3, "batch_size": 2, "erase_scale": 7.0, "preserve_scale": 0.5, "regularisation": 0.2}
 
@@ -46,7 +46,7 @@ def direct_solution(model: Model, method: UCE, layer: int, target: str) -> tuple
                 c_g = guide[max(span[0] - 1, row - lengths[0] + lengths[1])]
                 numerator = numerator + method.erase_scale / points * np.outer(weight @ c_g, c_e)
                 system = system + method.erase_scale / points * np.outer(c_e, c_e)
-        prompt = kept[entry % len(kept)]
+        prompt = kept[spread(kept, method.trajectories)[entry]]
         seed = seeds_for("preserve", method.training_seed, method.trajectories)[entry]
         path = model.trajectory(model.encode([prompt]), [seed])
         for step, t in enumerate(path.timesteps):

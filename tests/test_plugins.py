@@ -15,7 +15,7 @@ from zbench.cli import main
 from zbench.config import RunConfig, parse_settings
 from zbench.errors import ConfigurationError, UnknownNameError
 from zbench.plugins import PluginFile, load_plugin
-from zbench.registry import Listed, list_methods, load_method
+from zbench.registry import Listed, list_methods, load_method, own_method_names
 from zbench.runner.planning import plan
 from zbench.runner.specs import CellSpec
 
@@ -128,9 +128,10 @@ def test_other_packages_are_loaded_only_when_asked_for(
 ) -> None:
     points = (
         "[zbench.methods]\nstranger/shift = stranger_methods:Shift\nuce = stranger_methods:Shift\n"
-        "stranger/lost = nothing_of_that_name:Lost\n"
+        "stranger/lost = nothing_of_that_name:Lost\nbare = stranger_methods:Shift\n"
     )
     install_stranger(tmp_path / "stranger", monkeypatch, points)
+    assert not {"stranger/shift", "bare"} & set(own_method_names()), "`all` runs no stranger's method"
     listed = {each.name: each for each in list_methods()}
     assert listed["stranger/shift"] == Listed("stranger/shift", "stranger")
     assert "stranger_methods" not in sys.modules

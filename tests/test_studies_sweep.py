@@ -22,6 +22,11 @@ def test_bad_values_are_refused_before_anything_is_trained(tmp_path: Path) -> No
         sweep("uce", "erase_scale", [1.0], concept="violence", out=tmp_path)
     with pytest.raises(ConfigurationError, match=r"uce\.erase_scale"):
         sweep("uce", "erase_scale", [1.0, -1.0], concept="violence", out=tmp_path)
+    for name in ("original", "all"):
+        with pytest.raises(ConfigurationError, match="no method that could be tried"):
+            sweep(name, "eta", [1.0, 2.0], concept="violence", out=tmp_path)
+    with pytest.raises(ConfigurationError, match="prompts"):
+        sweep("uce", "erase_scale", [1.0, 2.0], concept="violence", out=tmp_path, prompts=0)
     with pytest.raises(UnknownNameError, match="erase_scale"):
         sweep("uce", "erase_scales", [1.0, 2.0], concept="violence", out=tmp_path)
     assert not list(tmp_path.glob("work/erasures/*"))

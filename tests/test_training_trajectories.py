@@ -1,4 +1,8 @@
+from itertools import pairwise
+
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.transcription import assert_close
 from zbench.model import Model
@@ -81,6 +85,19 @@ def test_seeds_differ_between_purposes_training_seeds_and_entries() -> None:
 
 def test_spread_is_even() -> None:
     assert spread("abc", 7) == [0, 1, 2, 0, 1, 2, 0]
+    assert spread(range(9), 1) == [0] and spread(range(9), 2) == [0, 8]
+
+
+@given(choices=st.integers(1, 60), count=st.integers(1, 80))
+def test_spread_reaches_both_ends_of_the_list(choices: int, count: int) -> None:
+    found = spread(range(choices), count)
+    assert len(found) == count and found[0] == 0 and set(found) <= set(range(choices))
+    if 2 <= count < choices:
+        gaps = {after - before for before, after in pairwise(found)}
+        assert found[-1] == choices - 1 and max(gaps) - min(gaps) <= 1, "what stands last has its share"
+    else:
+        times = [found.count(choice) for choice in range(choices)]
+        assert count < choices or max(times) - min(times) <= 1
 
 
 def test_shuffling_follows_its_probability() -> None:

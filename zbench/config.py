@@ -182,6 +182,22 @@ def parse_settings(assignments: Iterable[str]) -> dict[str, dict[str, Any]]:
     return settings
 
 
+def parse_fields(method: str, assignments: Iterable[str]) -> dict[str, Any]:
+    """Reads `--set FIELD=VALUE` of commands about one method; `METHOD.FIELD=VALUE`, as in runs, is as good.
+
+    Raises:
+        ConfigurationError: An assignment has neither form, or names another method.
+    """
+    fields: dict[str, Any] = {}
+    for assignment in assignments:
+        target, equals, text = assignment.partition("=")
+        field = target.strip().removeprefix(f"{method}.")
+        if not (equals and field.isidentifier()):
+            raise ConfigurationError(f"--set {assignment}: write FIELD=VALUE with a field of {method}.")
+        fields[field] = _literal(text.strip())
+    return fields
+
+
 def _literal(text: str) -> Any:
     try:
         return json.loads(text)

@@ -113,8 +113,9 @@ def method_names(plugins: Sequence[PluginFile | Path | str] = ()) -> list[str]:
 
 
 def own_method_names() -> tuple[str, ...]:
-    """Sorted names of zbench's own methods: those without a package in front."""
-    return tuple(name for name in names(METHODS) if "/" not in name)
+    """Sorted names of the methods of zbench's own package; a stranger's bare name is none of them."""
+    points = (point for found in _found(METHODS).values() for point in found)
+    return tuple(sorted({each.name for each in points if each.dist and each.dist.name == OWN_PACKAGE}))
 
 
 def load_method(name: str, plugins: Sequence[PluginFile | Path | str] = ()) -> type[Method]:

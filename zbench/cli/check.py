@@ -42,7 +42,7 @@ def check(
     json: AsJson = False,
 ) -> None:
     """Hold a method to the rules: same seed same weights, model left alone, concept gone, others kept ..."""
-    from zbench.config import RunConfig, parse_settings
+    from zbench.config import RunConfig, parse_fields
     from zbench.conformance import check as run_checks
     from zbench.runner.progress import reporter_for_terminal
 
@@ -50,7 +50,7 @@ def check(
     config = RunConfig.create(
         {"concept": concept or "", "model": model, "device": device, "plugins": plugins}
     )
-    values = parse_settings(f"{name}.{each}" for each in settings or []).get(name, {})
+    values = parse_fields(name, settings or [])
     names = None if only is None else [each.strip() for each in only.split(",") if each.strip()]
     with reporter_for_terminal() as reporter:
         report = run_checks(

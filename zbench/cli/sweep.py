@@ -20,7 +20,7 @@ Prompts = Annotated[int | None, typer.Option(help="Only the first N prompts of e
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Other hyper-parameter; repeatable.")
 ]
-Out = Annotated[Path | None, typer.Option(help="Folder.  [runs/sweeps/METHOD-FIELD-CONCEPT]")]
+Out = Annotated[Path | None, typer.Option(help="Folder.  [sweeps/METHOD-FIELD-CONCEPT]")]
 
 
 def sweep(
@@ -38,14 +38,14 @@ def sweep(
     from rich.console import Console
     from rich.table import Table
 
-    from zbench.config import parse_settings
+    from zbench.config import parse_fields
     from zbench.runner.progress import reporter_for_terminal
     from zbench.store import safe_name
     from zbench.studies.sweep import HEADINGS, rows_of
     from zbench.studies.sweep import sweep as run_sweep
 
-    folder = out or Path("runs") / "sweeps" / safe_name(f"{method}-{field}-{concept}")
-    others = parse_settings(f"{method}.{text}" for text in settings or []).get(method, {})
+    folder = out or Path("sweeps") / safe_name(f"{method}-{field}-{concept}")
+    others = parse_fields(method, settings or [])
     with reporter_for_terminal() as reporter, reporter.stage(f"sweep {method} {field}") as advance:
         found = run_sweep(
             method, field, read_values(values), concept=concept, out=folder, model=model, prompts=prompts,

@@ -107,6 +107,8 @@ def check(
 
 def _chosen(only: Collection[str] | None) -> list[Check]:
     known = {each.name: each for each in CHECKS}
+    if only is not None and not only:
+        raise ConfigurationError("No check is named: leave `only` out to make all of them.")
     for name in only or ():
         if name not in known:
             raise UnknownNameError.of("check", name, known)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zbench.config import ORIGINAL, RunConfig
+from zbench.config import ALL, ORIGINAL, RunConfig, validated
 from zbench.errors import ConfigurationError
 from zbench.runner.cell import Workshop, run_cell
 from zbench.runner.planning import plan
@@ -143,12 +143,14 @@ class Trials:
     def _specs(
         self, methods: tuple[str, ...], concept: str, settings: dict[str, dict[str, Any]], seeds: int = 1
     ) -> list[CellSpec]:
-        config = RunConfig(
-            methods=methods, concept=concept, model=self.model, protocol=PROTOCOL, settings=settings,
-            training_seeds=seeds, prompts=self.prompts, device=self.device, out=self.store.root,
-            plugins=self.plugins,
-        )  # fmt: skip
-        return plan(config)
+        if reserved := sorted({ORIGINAL, ALL} & set(methods)):
+            raise ConfigurationError(f"{reserved[0]!r} is no method that could be tried: name one.")
+        values = {
+            "methods": methods, "concept": concept, "model": self.model, "protocol": PROTOCOL,
+            "settings": settings, "training_seeds": seeds, "prompts": self.prompts, "device": self.device,
+            "out": self.store.root, "plugins": self.plugins,
+        }  # fmt: skip
+        return plan(validated(RunConfig, values))
 
     def _cell(self, spec: CellSpec) -> CellResult:
         with self.store.lock():

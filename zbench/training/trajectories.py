@@ -167,7 +167,13 @@ def encode_each(model: Model, prompts: Sequence[str]) -> list[Tensor]:
 
 
 def spread(choices: Sequence[object], count: int) -> list[int]:
-    """Indices 0, 1, ..., len(choices) - 1, 0, 1, ... of length `count`: every choice about equally often."""
+    """`count` indices into `choices`, every one about equally often.
+
+    Where there are more choices than indices, these are spread evenly from the first choice to the last:
+    what stands at the end of a list (anchors after prompts to preserve) has its share too.
+    """
+    if count < len(choices):
+        return [index * (len(choices) - 1) // max(1, count - 1) for index in range(count)]
     return [index % len(choices) for index in range(count)]
 
 
