@@ -50,7 +50,7 @@ class EraseAnything(LoraMethod):
         arxiv="2412.20413",
         reference_code_licence="BSD-3-Clause",
         rows="text",
-        weights="low-rank updates of to_q, to_k, to_v in all unified layers",
+        weights="low-rank updates of to_q, to_k (to_v too in the miniature preset) in all unified layers",
         needs_training=True,
         needs_pictures=False,
         deviations=(

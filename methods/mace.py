@@ -60,7 +60,8 @@ class MACE(LoraMethod):
             "instead of Grounded-SAM's segment: no other network is needed",
             "closed forms are solved in the space that each layer sees along the sampler, (c) in that of the "
             "refined and trained model; sums over a prompt's rows, its template and padding included",
-            "the prior is the concept's prompts to preserve and its anchor prompts, not COCO; l is added",
+            "the prior, throughout the frozen model's, is the concept's prompts to preserve and its anchor "
+            "prompts, not COCO; l is added",
             "t of xi is 1000 (1 - k / K) before step k of K: the sampler's progress, whatever its time shift",
             "attention on the tokens of a phrase is summed before it is squared; norms are means",
         ),

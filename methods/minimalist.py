@@ -75,7 +75,8 @@ class Minimalist(Method):
         ),
     )
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "paper": {"steps": 400, "batch_size": 2, "preserve_batch": 2, "trajectories": 40},
+        "paper": {"steps": 400, "batch_size": 2, "preserve_batch": 2, "trajectories": 40,
+                  "gradient_checkpointing": True},
         "miniature": {
             "steps": 24, "sampler_steps": 4, "trajectories": 16, "relaxation": "straight_through",
             "neurons": ("feed_forward", "head_values"),

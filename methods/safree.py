@@ -6,7 +6,8 @@
     e_i'    = m + P (I - C C^T)(e_i - m),                    P onto the span of the prompt's own tokens
 
 e_j are the rows of the prompt's tokens in the text encoder's output. tau lies between the harmless token that
-is nearest to the concept and the mention that is farthest from it, both in prompts the method may see.
+is nearest to the concept and the mention that is farthest from it, both in prompts the method may see, and
+never above the former.
 """
 
 from __future__ import annotations

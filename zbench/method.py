@@ -39,7 +39,7 @@ class MethodCard(BaseModel):
         paper: Authors, title, venue.
         arxiv: Identifier, or an empty string.
         reference_code_licence: Licence of the authors' code as found, or "none released".
-        rows: Which rows of the unified sequence the edit touches ("text", "all").
+        rows: Which rows of the unified sequence the edit touches: "text", "all", or "none" of them.
         weights: Which weights it changes.
         needs_training: Whether gradients are needed.
         needs_pictures: Whether pictures from outside are needed (own samples do not count).

@@ -1,9 +1,11 @@
 """Guidance away from a concept, on the velocity seam: negative prompts and safe latent diffusion.
 
 A pipeline with classifier-free guidance evaluates conditional and empty prompts in one call and follows
-u + (1 + g)(c - u). Edited are the conditional samples of such a call alone: then what it follows is edited by
-the same formula, every velocity in it replaced by its guided one. Edited on both halves, the guidance itself
-would grow by the edit's strength. A guidance-distilled model's velocity is the guided one from the start.
+u + (1 + g)(c - u). Edited are the conditional samples of such a call alone. For a negative prompt, what it
+follows is then edited by the same formula, every velocity in it replaced by its guided one; for safe latent
+diffusion the term is formed from unguided velocities and multiplied by 1 + g, as its paper has it. Edited on
+both halves, the guidance itself would grow by the edit's strength. A guidance-distilled model's velocity is
+the guided one from the start.
 """
 
 from __future__ import annotations
