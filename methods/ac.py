@@ -93,21 +93,19 @@ class ACObjective:
         self.generator = training.generator(method.training_seed)
         chosen = training.spread(concept.training_prompts, method.trajectories)
         anchors = [concept.anchor_prompts[index] for index in chosen]
-        seeds = training.seeds_for("anchor", method.training_seed, len(chosen))
-        self.bank = training.TrajectoryBank.sample(model, anchors, seeds, batch_size=method.batch_size)
+        seed, batch = method.training_seed, method.batch_size
+        self.bank = training.sampled_bank(model, anchors, "anchor", seed, batch)
         self.concepts = training.encode_each(model, [concept.training_prompts[index] for index in chosen])
 
     def gradients(self) -> dict[str, float]:
         """Gradient of the ablation loss plus the weighted regulariser on a fresh draw."""
-        method, draw = self.method, self.bank.draw(self.generator, self.method.batch_size)
-        clean = self.bank.clean()[draw.entries]
-        noise = training.noise_like(clean, self.generator)
-        noised = training.add_noise(clean, noise, draw.timesteps)
+        method = self.method
+        draw = training.flow_points(self.bank, self.generator, method.batch_size)
 
         def at_anchor() -> Tensor:
-            return self.model.velocity(noised, draw.timesteps, draw.embeddings)
+            return self.model.velocity(draw.latents, draw.timesteps, draw.embeddings)
 
-        figures, target = {}, noise - clean
+        figures, target = {}, draw.velocities
         if method.regularisation_weight > 0:
             anchor = at_anchor()
             regulariser = training.mean_square(anchor, target)
@@ -117,7 +115,7 @@ class ACObjective:
         elif method.variant == "model":
             anchor = training.frozen_call(at_anchor)
         concepts = [self.concepts[entry] for entry in draw.entries.tolist()]
-        live = self.model.velocity(noised, draw.timesteps, concepts)
+        live = self.model.velocity(draw.latents, draw.timesteps, concepts)
         ablation = training.mean_square(live, anchor if method.variant == "model" else target)
         training.backward(ablation)
         return {"ablation": ablation.item(), **figures}

@@ -111,15 +111,13 @@ class BilevelObjective:
         self.method, self.model, self.step = method, model, 0
         seed, batch = method.training_seed, method.batch_size
         self.generator = training.generator(seed)
-        chosen = training.spread(concept.training_prompts, method.trajectories)
-        prompts = [concept.training_prompts[index] for index in chosen]
-        prompts = training.shuffle_some(prompts, concept.phrases, method.shuffle, self.generator)
-        self.captions = training.Captions.of(model, concept, prompts)
-        self.bank = training.sampled_bank(model, prompts, "erase", seed, batch)
-        starts = [concept.anchor_prompts[index] if method.reference == "anchor" else "" for index in chosen]
-        self.reference = training.FrozenPredictions.compute(
-            model, self.bank, training.encode_each(model, starts), batch_size=batch
-        )
+        points = training.ConceptPoints(
+            model, concept,
+            trajectories=method.trajectories, reference=method.reference, training_seed=seed,
+            batch_size=batch, shuffle=method.shuffle, generator=self.generator,
+        )  # fmt: skip
+        self.bank, self.reference = points.bank, points.reference
+        self.captions = training.Captions(points.bank.embeddings, points.columns)
         kept = training.kept_prompts(concept, anchors=True)
         kept = [kept[index] for index in training.spread(kept, method.trajectories)]
         self.preserve_bank = training.sampled_bank(model, kept, "preserve", seed, batch)

@@ -134,9 +134,9 @@ class MinimalistObjective:
         self.kept = self._bank([kept[index] for index in chosen], "preserve")
 
     def _bank(self, prompts: list[str], purpose: str) -> training.TrajectoryBank:
-        method, seeds = self.method, training.seeds_for(purpose, self.method.training_seed, len(prompts))
-        return training.TrajectoryBank.sample(
-            self.model, prompts, seeds, batch_size=method.batch_size, steps=method.sampler_steps
+        method = self.method
+        return training.sampled_bank(
+            self.model, prompts, purpose, method.training_seed, method.batch_size, method.sampler_steps
         )
 
     def gradients(self) -> dict[str, float]:

@@ -127,8 +127,9 @@ class ZEraseObjective:
         )  # fmt: skip
         self.step = training.ConstrainedStep(edit, self.modulation, method.trace_gradients)
         self.points = training.ConceptPoints(
-            model, concept, self.generator, trajectories=method.trajectories, shuffle=method.shuffle,
-            reference=method.reference, training_seed=method.training_seed, batch_size=method.batch_size,
+            model, concept, trajectories=method.trajectories, reference=method.reference,
+            training_seed=method.training_seed, batch_size=method.batch_size,
+            shuffle=method.shuffle, generator=self.generator,
         )  # fmt: skip
         self.preservation = training.Preservation(
             model, training.kept_prompts(concept, anchors=method.preserve_anchors),

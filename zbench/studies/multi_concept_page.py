@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from zbench.report.markdown import markdown_table
 from zbench.statistics import Difference, Rate, difference_of_means, difference_of_rates, mcnemar_exact
 
 Row = Mapping[str, Any]
@@ -43,7 +44,7 @@ def _arms(record: Row) -> str:
     )  # fmt: skip
     return (
         "## What each way does\n\nLower is better for members, higher for the kept, for unrelated objects and"
-        " for the CLIP score of unrelated prompts.\n\n" + _table(header, rows)
+        " for the CLIP score of unrelated prompts.\n\n" + markdown_table(header, rows)
     )
 
 
@@ -65,7 +66,7 @@ def _members(record: Row) -> str:
         (arm["method"], arm["label"], *(_count(arm["reading"]["found"][name]) for name in names))
         for arm in record["arms"]
     ]
-    return "## Each member and each kept concept\n\n" + _table(("method", "way", *names), rows)
+    return "## Each member and each kept concept\n\n" + markdown_table(("method", "way", *names), rows)
 
 
 def _comparisons(record: Row) -> str:
@@ -84,7 +85,10 @@ def _comparisons(record: Row) -> str:
     header = ("method", "difference", "members found, points", "p", "kept found, points", "p", "CLIP")
     return (
         "## Compared on the same prompts and seeds\n\nPaired differences; p by McNemar's exact test, not"
-        " corrected for the number of comparisons.\n\n" + _table(header, rows) + "\n\n" + "\n".join(sentences)
+        " corrected for the number of comparisons.\n\n"
+        + markdown_table(header, rows)
+        + "\n\n"
+        + "\n".join(sentences)
     )
 
 
@@ -148,10 +152,3 @@ def _percent(count: int, total: int) -> str:
 
 def _count(row: Row) -> str:
     return f"{row['n']}/{row['N']}"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cells) + " |"
-
-    return "\n".join([line(header), line(["---"] * len(header)), *map(line, rows)])

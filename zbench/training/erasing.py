@@ -32,29 +32,30 @@ class ConceptPoints:
         self,
         model: Model,
         concept: Concept,
-        generator: torch.Generator,
         *,
         trajectories: int,
-        shuffle: float,
         reference: Reference,
         training_seed: int,
         batch_size: int,
+        shuffle: float = 0.0,
+        generator: torch.Generator | None = None,
     ) -> None:
         """Samples the trajectories and what the frozen model says of them under the reference.
 
         Args:
             model: No edit attached.
             concept: Its training prompts are taken in turn, each with its own anchor.
-            generator: Which prompts are shuffled, and how.
             trajectories: How many.
-            shuffle: Probability that the words of a prompt are shuffled (phrases stay whole).
             reference: The ``empty`` prompt, or the ``anchor`` prompts.
             training_seed: Of the noise.
             batch_size: Samples per call.
+            shuffle: Probability that the words of a prompt are shuffled (phrases stay whole).
+            generator: Which prompts are shuffled, and how; none are without it.
         """
         chosen = spread(concept.training_prompts, trajectories)
         prompts = [concept.training_prompts[index] for index in chosen]
-        prompts = shuffle_some(prompts, concept.phrases, shuffle, generator)
+        if generator is not None:
+            prompts = shuffle_some(prompts, concept.phrases, shuffle, generator)
         self.columns = [concept_columns(model, concept, prompt) for prompt in prompts]
         self.bank = sampled_bank(model, prompts, "erase", training_seed, batch_size)
         starts = [concept.anchor_prompts[index] if reference == "anchor" else "" for index in chosen]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from zbench.training.frozen import FrozenPredictions
+from zbench.training.erasing import ConceptPoints, Reference
 from zbench.training.losses import erase_loss, mean_square
-from zbench.training.preservation import sampled_bank
-from zbench.training.trajectories import TrajectoryBank, encode_each, spread
+from zbench.training.trajectories import TrajectoryBank
 
 if TYPE_CHECKING:
     from zbench.concepts import Concept
@@ -36,7 +35,7 @@ class GuidedErasure:
         model: Model,
         concept: Concept,
         *,
-        reference: Literal["empty", "anchor"],
+        reference: Reference,
         eta: float,
         trajectories: int,
         training_seed: int,
@@ -54,12 +53,12 @@ class GuidedErasure:
             batch_size: Samples per call, and points per loss.
         """
         self._model, self._eta, self._batch_size = model, eta, batch_size
-        chosen = spread(concept.training_prompts, trajectories)
-        prompts = [concept.training_prompts[index] for index in chosen]
-        anchors = [concept.anchor_prompts[index] for index in chosen]
-        self.bank = sampled_bank(model, prompts, "erase", training_seed, batch_size)
-        conditioning = encode_each(model, anchors if reference == "anchor" else [""] * len(chosen))
-        self.reference = FrozenPredictions.compute(model, self.bank, conditioning, batch_size=batch_size)
+        points = ConceptPoints(
+            model, concept,
+            trajectories=trajectories, reference=reference, training_seed=training_seed,
+            batch_size=batch_size,
+        )  # fmt: skip
+        self.bank, self.reference = points.bank, points.reference
 
     def loss(self, generator: torch.Generator) -> Tensor:
         """The loss on a fresh draw."""

@@ -22,11 +22,16 @@ def kept_prompts(concept: Concept, *, anchors: bool) -> list[str]:
 
 
 def sampled_bank(
-    model: Model, prompts: Sequence[str], purpose: str, training_seed: int, batch_size: int
+    model: Model,
+    prompts: Sequence[str],
+    purpose: str,
+    training_seed: int,
+    batch_size: int,
+    steps: int | None = None,
 ) -> TrajectoryBank:
     """A bank whose noise belongs to a purpose and a training seed, see `seeds_for`."""
     seeds = seeds_for(purpose, training_seed, len(prompts))
-    return TrajectoryBank.sample(model, prompts, seeds, batch_size=batch_size)
+    return TrajectoryBank.sample(model, prompts, seeds, batch_size=batch_size, steps=steps)
 
 
 class Preservation:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from zbench.report.markdown import markdown_table
 from zbench.studies.agreement.choice import Sheet
 from zbench.studies.agreement.errors import ErrorRates
 from zbench.studies.agreement.labels import VERDICTS
@@ -51,9 +52,9 @@ def _agreement(rows: Sequence[Mapping[str, Any]], sheet: Sheet) -> str:
         _row(row) for row in rows if row["source"] is None and row["family"] and row["asked"] is not None
     ]
     return (
-        "## By model\n\n" + _table(header, sources) + "\n\n## By kind of model and family\n\n"
+        "## By model\n\n" + markdown_table(header, sources) + "\n\n## By kind of model and family\n\n"
         "Intervals are clustered by prompt. Kappa is left open where a detector says the same everywhere.\n\n"
-        + _table(header, families)
+        + markdown_table(header, families)
     )
 
 
@@ -92,11 +93,11 @@ def _errors(rates: ErrorRates, sheet: Sheet) -> list[str]:
     weighted = [(r.domain, r.detector, *_cells(r.sensitivity), *_cells(r.specificity)) for r in rates.rates]
     return [
         f"{rates.labelled} of {rates.on_sheet} pictures have a verdict: {counts}.",
-        _table(("pictures", "detector", "right", "95 %", "undecidable"), right),
+        markdown_table(("pictures", "detector", "right", "95 %", "undecidable"), right),
         "## Errors on generated pictures\n\n"
         "Weighted back from the sheet to all questions; undecidable pictures are left out. In brackets:"
         " labels that speak of the rate.",
-        _table(("questions", "detector", "sensitivity", "95 %", "specificity", "95 %"), weighted),
+        markdown_table(("questions", "detector", "sensitivity", "95 %", "specificity", "95 %"), weighted),
     ]
 
 
@@ -107,8 +108,3 @@ def _cells(estimate: Estimate) -> tuple[str, str]:
 
 def _bounds(low: float | None, high: float | None) -> str:
     return "–" if low is None or high is None else f"{low:.1%} to {high:.1%}"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

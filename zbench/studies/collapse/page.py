@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from zbench.report.markdown import markdown_table
 from zbench.studies.collapse.effects import RESPONSES
 from zbench.studies.collapse.plan import FACTORS
 from zbench.studies.collapse.verdicts import beyond, conclusions, level_name, mark
@@ -57,7 +58,7 @@ def _effects(record: Row) -> str:
             (_term(terms[0]["term"]), *(_effect(term) for term in terms))
             for terms in zip(*found.values(), strict=True)
         ]
-        tables.append(f"Strength {scale}:\n\n" + _table(("term", *RESPONSES.values()), rows))
+        tables.append(f"Strength {scale}:\n\n" + markdown_table(("term", *RESPONSES.values()), rows))
     return (
         "## Effects\n\nPercentage points, suspected level minus the other one, over all levels of the other"
         " factors; least squares over the runs, 95 % intervals from what interactions of three and more"
@@ -99,7 +100,7 @@ def _readings(record: Row, rows: Iterable[Row]) -> str:
     for scale in scales:
         header += [f"success, x{scale}", "flagged", "objects", "verdict"]
     lines = [_line(row["label"], row, scales, config["concept"]) for row in rows]
-    return _table(header, [_original(record, scales), *lines])
+    return markdown_table(header, [_original(record, scales), *lines])
 
 
 def _original(record: Row, scales: Sequence[str]) -> tuple[str, ...]:
@@ -131,7 +132,7 @@ def _strengths(record: Row) -> str:
         for scale in sorted(row["readings"], key=float)
     ]
     header = ("run", "strength", "success", "flagged", "objects", "verdict")
-    return "## Strength at inference\n\n![strength](scales.png)\n\n" + _table(header, rows)
+    return "## Strength at inference\n\n![strength](scales.png)\n\n" + markdown_table(header, rows)
 
 
 def _pictures(record: Row) -> str:
@@ -146,10 +147,3 @@ def _pictures(record: Row) -> str:
 
 def _count(row: Row) -> str:
     return f"{row['n']}/{row['N']}"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cells) + " |"
-
-    return "\n".join([line(header), line(["---"] * len(header)), *map(line, rows)])

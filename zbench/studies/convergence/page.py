@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from zbench.report.markdown import markdown_table
 from zbench.studies.convergence.plan import DECAY, FIRST_STEP
 from zbench.studies.convergence.trade_offs import rate
 
@@ -48,7 +49,7 @@ def _verdicts(record: Row) -> str:
     counts = [f"{sum(c['verdict'] == word for c in record['claims'])} {word}" for word in _WORDS]
     return (
         "## Verdicts\n\n"
-        + _table(("claim", "optimiser", "verdict", "because"), rows)
+        + markdown_table(("claim", "optimiser", "verdict", "because"), rows)
         + f"\n\nOf {len(record['claims'])}: {', '.join(counts)}."
     )
 
@@ -78,7 +79,7 @@ def _proxy(record: Row) -> str:
         " four moments of each training, the largest abs(grad L_pr(theta + u) - grad L_pr(theta)) / abs(u)"
         " that power iteration finds on other points, u as long as the step taken there. It bounds the true"
         " constant from below, so the bound is tried at its strictest. Medians over steps:\n\n"
-        + _table(columns, rows)
+        + markdown_table(columns, rows)
         + "\n\n![Error of the proxy against its bound](proxy.png)"
     )
 
@@ -91,7 +92,7 @@ def _drift(record: Row) -> str:
     return (
         "## The drift of L_pr\n\nL_pr at the end as a multiple of t epsilon alpha; a bound O(t epsilon alpha)"
         " needs one multiple for all slacks.\n\n"
-        + _table(("optimiser", "epsilon", "L_pr / (t epsilon alpha)"), rows)
+        + markdown_table(("optimiser", "epsilon", "L_pr / (t epsilon alpha)"), rows)
         + "\n\nWith the same points in every step the implicit rule telescopes: L_pr = t epsilon alpha +"
         " (alpha / beta) lambda_t as long as lambda is not clamped at zero. The second term, which the claim"
         " leaves out, is how far L_pr has to rise before lambda is large enough.\n\n![Drift](drift.png)"
@@ -122,7 +123,7 @@ def _trade_offs(record: Row) -> str:
             ]
     return (
         "## epsilon and beta\n\n"
-        + _table(("optimiser", "setting", *_TRIAL), rows)
+        + markdown_table(("optimiser", "setting", *_TRIAL), rows)
         + "\n\n![Trade-offs](trade-offs.png)"
     )
 
@@ -133,14 +134,14 @@ def _multipliers(record: Row) -> str:
         "## Ways to find lambda\n\nViolation: mean over steps of max(0, -g), from the gradients and the step"
         " really taken in mode exact, from the proxy in mode implicit. An exact lambda keeps the constraint"
         " for plain gradient descent on the points of the step; AdamW makes another direction of it.\n\n"
-        + _table(("how", *_TRIAL), rows)
+        + markdown_table(("how", *_TRIAL), rows)
         + "\n\n![Success against L_pr](plane.png)\n\n![Traces](traces.png)"
     )
 
 
 def _ablation(record: Row) -> str:
     rows = [(name, *_trial(record["trials"][trial])) for name, trial in record["ablation"].items()]
-    return "## The ablation table\n\n" + _table(("objective", *_TRIAL), rows)
+    return "## The ablation table\n\n" + markdown_table(("objective", *_TRIAL), rows)
 
 
 _TRIAL = (
@@ -178,10 +179,3 @@ def _number(value: float | None) -> str:
 
 def _share(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.3g} %"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cells) + " |"
-
-    return "\n".join([line(header), line(["---"] * len(header)), *(line(row) for row in rows)])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zbench.metrics.collapse.verdict import ABOVE_CHANCE
+from zbench.report.markdown import markdown_table
 
 Row = Mapping[str, Any]
 PROMISED = 0.99
@@ -46,7 +47,7 @@ def _false_flags(record: Mapping[str, Any]) -> str:
     worst = max((_share(row) for row in record["false_flags"]), default=0.0)
     return (
         "## False flags: held-out pictures of the original\n\n"
-        + _table(("style", "flagged", "95 %", "rules"), rows)
+        + markdown_table(("style", "flagged", "95 %", "rules"), rows)
         + f"\n\nAll together {total[0]} of {total[1]}; at most {FALSE_FLAGS:.0%} in every style:"
         f" {_yes(worst <= FALSE_FLAGS)}."
     )
@@ -59,7 +60,7 @@ def _detection(record: Mapping[str, Any]) -> str:
     ]
     return (
         "## Broken pictures: held-out pictures of all styles, broken on purpose\n\n"
-        + _table(("split", "group", "kind", "flagged", "95 %", "at least 99 %", "rules"), rows)
+        + markdown_table(("split", "group", "kind", "flagged", "95 %", "at least 99 %", "rules"), rows)
         + "\n\n"
         + _by_group(record["detection"])
         + "\n\nA grey picture has no colour to saturate, and a blurred one may be a style: the kinds without"
@@ -79,14 +80,14 @@ def _by_group(found: Sequence[Row]) -> str:
         (split, group, f"{n} of {total}", f"{100 * n / total:.2f} %", _yes(n / total >= PROMISED))
         for (split, group), (n, total) in sums.items()
     ]
-    return _table(("split", "group", "flagged", "share", "at least 99 %"), rows)
+    return markdown_table(("split", "group", "flagged", "share", "at least 99 %"), rows)
 
 
 def _sets(record: Mapping[str, Any]) -> str:
     rows = [(row["split"], row["label"], *_rate(row), _promise(row)) for row in record["mode_collapse"]] + [
         ("validation", row["label"], *_rate(row), "none may be") for row in record["false_alarms"]
     ]
-    return "## Sets that are all alike: called collapsed by their modes\n\n" + _table(
+    return "## Sets that are all alike: called collapsed by their modes\n\n" + markdown_table(
         ("split", "set", "collapsed", "95 %", "at least 99 %"), rows
     )
 
@@ -118,7 +119,7 @@ def _damage(record: Mapping[str, Any]) -> str:
 
 def _models(rows: Sequence[Row]) -> str:
     columns = ("model", "flagged", "95 %", "objects found", "modes", "precision (original's)", "verdict")
-    return _table(columns, [_model(row) for row in rows])
+    return markdown_table(columns, [_model(row) for row in rows])
 
 
 def _model(row: Row) -> tuple[str, ...]:
@@ -162,10 +163,3 @@ def _yes(holds: bool) -> str:
 def _rules(row: Row) -> str:
     ordered = sorted(row["rules"].items(), key=lambda item: -item[1])
     return ", ".join(f"{rule} {count}" for rule, count in ordered[:4])
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cells) + " |"
-
-    return "\n".join([line(header), line(["---"] * len(header)), *(line(row) for row in rows)])
