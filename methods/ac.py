@@ -33,6 +33,7 @@ NOTES = (
     "rank, learning rate and steps of the paper preset: as the Z-Erase release uses them for AC.",
     "On a guidance-distilled model the flow-matching terms (noise variant, regulariser) pull "
     "towards the undistilled field: what follows from that is to be measured, not assumed.",
+    "Trajectories are drawn without guidance, also on a model whose pictures are drawn with it.",
     "Presets are chosen on tuning prompts only.",
 )
 
@@ -66,9 +67,9 @@ class AC(LoraMethod):
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {"steps": 200, "batch_size": 1, "learning_rate": 1e-3, "rank": 8, "trajectories": 64},
         "miniature": {
-            "steps": 60,
+            "steps": 30,
             "batch_size": 4,
-            "learning_rate": 5e-3,
+            "learning_rate": 1e-3,
             "trajectories": 16,
             "regularisation_weight": 0.1,
         },
@@ -91,7 +92,7 @@ class ACObjective:
     def __init__(self, method: AC, model: Model, concept: Concept) -> None:
         self.method, self.model = method, model
         self.generator = training.generator(method.training_seed)
-        chosen = training.spread(concept.training_prompts, method.trajectories)
+        chosen = training.over_members(concept, concept.training_prompts, method.trajectories)
         anchors = [concept.anchor_prompts[index] for index in chosen]
         seed, batch = method.training_seed, method.batch_size
         self.bank = training.sampled_bank(model, anchors, "anchor", seed, batch)

@@ -38,7 +38,7 @@ class ACNoise(AC):
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {"steps": 200, "batch_size": 1, "learning_rate": 1e-3, "rank": 8, "trajectories": 64},
         "miniature": {
-            "steps": 60,
+            "steps": 30,
             "batch_size": 4,
             "learning_rate": 5e-3,
             "trajectories": 16,

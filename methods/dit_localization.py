@@ -31,7 +31,8 @@ class DiTLocalization(Method):
     Attributes:
         top_layers: Layers whose text rows are replaced.
         trigger: ``always`` replaces them for every prompt, ``phrases`` only where a prompt names the concept.
-        trajectories: Pictures drawn under concept prompts to score the layers.
+        trajectories: Pictures drawn under concept prompts to score the layers, of every member of a composite
+            concept at least one.
         clean_trajectories: Pictures drawn under the anchor; the recorded states are their mean.
         batch_size: Samples per transformer call; the result does not depend on it.
     """
@@ -62,13 +63,15 @@ class DiTLocalization(Method):
         notes=(
             "Scores compare attention outputs before the normalisation that a single-stream block applies to "
             "them: a layer of large weights ranks high, as the score is defined.",
-            "With trigger = always (the port) unrelated prompts lose what those layers knew of them.",
+            "With trigger = always (the port) unrelated prompts lose what those layers knew of them; with a "
+            "pipeline that guides, the empty prompt has the same rows there, and the rest alone guides.",
+            "Trajectories are drawn without guidance, also on a model whose pictures are drawn with it.",
             "Presets are chosen on tuning prompts only.",
         ),
     )
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {"top_layers": 6, "trajectories": 16, "batch_size": 1},
-        "miniature": {"top_layers": 2, "trajectories": 4, "clean_trajectories": 2, "trigger": "phrases"},
+        "miniature": {"top_layers": 3, "trajectories": 4, "clean_trajectories": 2, "trigger": "phrases"},
     }
 
     top_layers: int = Field(default=6, ge=1)

@@ -73,6 +73,7 @@ class EAP(LoraMethod):
         notes=(
             "paper preset: eta, tau, steps, numbers of words as released; rank, learning rate and decay of "
             "the Z-Erase port; step size of pi of the authors' scripts.",
+            "Trajectories are drawn without guidance, also on a model whose pictures are drawn with it.",
             "Presets are chosen on tuning prompts only.",
         ),
     )
@@ -82,10 +83,10 @@ class EAP(LoraMethod):
             **{"learning_rate": 1e-4, "weight_decay": 1e-4},
         },
         "miniature": {
-            **{"steps": 40, "batch_size": 4, "preserve_batch": 2, "trajectories": 16, "learning_rate": 5e-3},
-            **{"closest": 60, "words": 12, "prompts": 12, "mixture_learning_rate": 0.1},
+            "steps": 60, "batch_size": 4, "preserve_batch": 2, "trajectories": 16, "learning_rate": 5e-3,
+            "preserve_weight": 3.0, "closest": 60, "words": 12, "prompts": 12, "mixture_learning_rate": 0.1,
         },
-    }
+    }  # fmt: skip
 
     eta: float = Field(default=1.0, ge=0)
     reference: Literal["empty", "anchor"] = "empty"
@@ -135,8 +136,7 @@ class EAPObjective:
         erase = self.erasure.loss(self.generator)
         training.backward(erase)
         kept, _ = self.mixture.draw(self.method.preserve_batch)
-        live = self.model.velocity(kept.latents, kept.timesteps, kept.embeddings)
-        preserve = training.mean_square(live, kept.velocities)
+        preserve = training.drift(self.model, kept)
         training.backward(self.method.preserve_weight * preserve)
         return {"erase": erase.item(), "preserve": preserve.item()}
 

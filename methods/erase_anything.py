@@ -50,11 +50,12 @@ class EraseAnything(LoraMethod):
         arxiv="2412.20413",
         reference_code_licence="BSD-3-Clause",
         rows="text",
-        weights="low-rank updates of to_q, to_k (to_v too in the miniature preset) in all unified layers",
+        weights="low-rank updates of to_q, to_k, by default also of to_v, in all unified layers",
         needs_training=True,
         needs_pictures=False,
         deviations=(
-            "text-row adapters: the model has no separate text projections (add_q_proj, add_k_proj)",
+            "text-row adapters on to_q, to_k: the model has no separate text projections (add_q_proj, "
+            "add_k_proj); to_v is ours and not in the paper preset",
             "v0 is frozen; the code takes the reference from the model being trained",
             "the levels take turns under one optimiser, as in the code; Z-Erase's copy weighs them instead",
             "L_fm on the frozen model's own samples; the code uses a few given pictures of the concept",
@@ -71,13 +72,14 @@ class EraseAnything(LoraMethod):
             "turns the code's norm into ours; shuffling: as in the code of Z-Erase's copy.",
             "On a guidance-distilled model L_fm pulls towards the undistilled field: what follows from that "
             "is to be measured, not assumed.",
+            "Trajectories are drawn without guidance, also on a model whose pictures are drawn with it.",
             "Presets are chosen on tuning prompts only.",
         ),
     )
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {"targets": ("to_q", "to_k"), "batch_size": 1, "trajectories": 64, "attention_weight": 0.16},
         "miniature": {
-            "reference": "anchor", "steps": 60, "batch_size": 4, "learning_rate": 2e-3, "flow_weight": 1.0,
+            "reference": "anchor", "steps": 60, "batch_size": 4, "learning_rate": 1e-3, "flow_weight": 1.0,
             "trajectories": 16, "contrast_points": 32,
         },
     }  # fmt: skip

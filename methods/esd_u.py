@@ -42,7 +42,13 @@ class ESDu(ESDx):
     )
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {"steps": 1000, "batch_size": 1, "learning_rate": 1e-3, "trajectories": 64},
-        "miniature": {"steps": 60, "batch_size": 4, "learning_rate": 5e-3, "trajectories": 16},
+        "miniature": {
+            "steps": 60,
+            "batch_size": 4,
+            "learning_rate": 1e-3,
+            "trajectories": 16,
+            "eta": 1.0,
+        },
     }
 
     targets: tuple[Projection, ...] = Field(

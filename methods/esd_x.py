@@ -31,6 +31,7 @@ NOTES = (
     "steps and eta of the paper preset are the paper's; rank and learning rate are those of the Z-Erase "
     "release, since the paper's rate of 1e-5 is for whole weights.",
     "The empty-prompt velocity of a guidance-distilled model is not a true unconditional score.",
+    "Trajectories are drawn without guidance, also on a model whose pictures are drawn with it.",
     "Presets are chosen on tuning prompts only.",
 )
 
@@ -62,7 +63,13 @@ class ESDx(LoraMethod):
     )
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {"steps": 1000, "batch_size": 1, "learning_rate": 1e-3, "trajectories": 64},
-        "miniature": {"steps": 60, "batch_size": 4, "learning_rate": 5e-3, "trajectories": 16},
+        "miniature": {
+            "steps": 30,
+            "batch_size": 4,
+            "learning_rate": 1e-3,
+            "trajectories": 16,
+            "eta": 2.0,
+        },
     }
 
     eta: float = Field(default=1.0, ge=0)

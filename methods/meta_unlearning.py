@@ -73,6 +73,7 @@ class MetaUnlearning(LoraMethod):
             "authors' example script, which passes gamma2_1 three times, read here as gamma2_1 to gamma2_3; "
             "rank, learning rate and steps: Z-Erase's.",
             "The bracket is unbounded: with m_rel above g_rel, related prompts may be lost with no attack.",
+            "Trajectories are drawn without guidance, also on a model whose pictures are drawn with it.",
             "Presets are chosen on tuning prompts only.",
         ),
     )
@@ -127,7 +128,7 @@ class MetaUnlearningObjective:
 
     def drift(self, data: str, batch: int) -> Tensor:
         """L_D on fresh points."""
-        return training.drift(self.model, self.banks[data], self.generator, batch)
+        return training.drift(self.model, self.banks[data].draw(self.generator, batch))
 
     def gradients(self) -> dict[str, float]:
         """Gradient of the whole objective, clipped."""

@@ -71,6 +71,7 @@ class Minimalist(Method):
             "Steps, batch, learning rate, initial logit, temperature and beta of the paper preset: from the "
             "paper's settings and released configuration for FLUX.",
             "A step costs three evaluations per sampler step, in the memory of one.",
+            "Trajectories are drawn without guidance, also on a model whose pictures are drawn with it.",
             "Presets are chosen on tuning prompts only.",
         ),
     )
@@ -79,6 +80,7 @@ class Minimalist(Method):
                   "gradient_checkpointing": True},
         "miniature": {
             "steps": 24, "sampler_steps": 4, "trajectories": 16, "relaxation": "straight_through",
+            "learning_rate": 2.0, "preserve_weight": 0.1,
             "neurons": ("feed_forward", "head_values"),
         },
     }  # fmt: skip
@@ -126,7 +128,7 @@ class MinimalistObjective:
     def __init__(self, method: Minimalist, model: Model, concept: Concept, mask: LearnedMask) -> None:
         self.method, self.model, self.mask = method, model, mask
         self.generator = training.generator(method.training_seed)
-        chosen = training.spread(concept.training_prompts, method.trajectories)
+        chosen = training.over_members(concept, concept.training_prompts, method.trajectories)
         self.concepts = training.encode_each(model, [concept.training_prompts[index] for index in chosen])
         self.anchors = self._bank([concept.anchor_prompts[index] for index in chosen], "anchor")
         kept = training.kept_prompts(concept, anchors=True)

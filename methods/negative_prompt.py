@@ -53,7 +53,7 @@ class NegativePrompt(Method):
     )
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {"scale": 1.0},
-        "miniature": {"scale": 3.0, "wording": "prompt"},
+        "miniature": {"scale": 1.0, "wording": "phrases"},
     }
 
     scale: float = Field(default=1.0, ge=0)

@@ -67,7 +67,7 @@ class SAFREE(Method):
     )
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {"alpha": 0.01, "tokens": "triggers"},
-        "miniature": {"alpha": 0.01, "tokens": "triggers"},
+        "miniature": {"alpha": 0.01, "energy": 0.9, "margin": 0.25, "tokens": "onward"},
     }
 
     alpha: float = Field(default=0.01, ge=0)

@@ -64,7 +64,7 @@ class SLD(Method):
     )
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {"scale": 2000.0, "threshold": 0.025, "momentum_scale": 0.5, "momentum_decay": 0.7},
-        "miniature": {"start": 1000.0, "threshold": 1.0, "wording": "prompt"},
+        "miniature": {"start": 1000.0, "threshold": 0.3, "strength": 1.0, "wording": "phrases"},
     }
 
     scale: float = Field(default=2000.0, ge=0)

@@ -50,7 +50,10 @@ class TokenZeroing(Method):
             "Presets are chosen on tuning prompts only.",
         ),
     )
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "miniature": {"tokens": "onward"}}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "paper": {},
+        "miniature": {"tokens": "onward", "renormalise": True},
+    }
 
     tokens: Literal["span", "onward"] = "span"
     layers: tuple[int, ...] | None = None

@@ -3,7 +3,8 @@
     W' = (l W + s_e sum W c_g c_e^T + s_p sum W c_p c_p^T) (l I + s_e sum c_e c_e^T + s_p sum c_p c_p^T)^-1
 
 c_e, c_g, c_p are what the projections of a layer really see at token rows of the concept, of its anchor and
-of prompts to preserve, while the frozen model runs along trajectories. Subtracting W from both sides gives
+of prompts to preserve, while the frozen model runs along trajectories; of a composite concept the first two
+sums run over its members. Subtracting W from both sides gives
 
     W' - W = W R,   R = s_e sum (c_g - c_e) c_e^T (l I + s_e sum c_e c_e^T + s_p sum c_p c_p^T)^-1
 
@@ -12,6 +13,8 @@ so that one R per layer serves all its projections, and no difference of nearly 
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -39,7 +42,7 @@ class UCE(Method):
         regularisation: l, to be seen against channels of layer inputs, whose mean square is about 1.
         tokens: Rows of the concept that are mapped: its ``span`` only, or from the span ``onward``, since in
             a causal text encoder every later token knows of it.
-        trajectories: Frozen trajectories under concept prompts, and as many under prompts to preserve.
+        trajectories: Frozen trajectories per member under its prompts, and as many under prompts to preserve.
         batch_size: Samples per transformer call; the result does not depend on it.
     """
 
@@ -54,20 +57,34 @@ class UCE(Method):
         needs_training=False,
         needs_pictures=False,
         deviations=(
+            "no cross-attention here: to_k and to_v are edited on text rows, and so is to_q, by which they "
+            "read the others; the paper leaves queries alone",
             "solved in the space that each layer really sees along the sampler, not in the text encoder's",
-            "sums run over the token rows of a prompt and are averaged over trajectories and steps",
+            "sums are means over trajectories and steps; the concept's run over its span, or over all rows "
+            "from it on with the template's last ones; the prior's over all rows of a caption, template and "
+            "padding included, since the update acts on them too",
+            "the prior is the concept's prompts to preserve and its anchor prompts; the paper lists concepts",
             "anchor and concept rows are paired from the end of the prompts, where their words agree",
             "float64, solved for the update itself: nothing is lost to rounding or to a low-rank fit",
         ),
         notes=(
             "scales of the paper preset are those of the Z-Erase release (10, 1, 0.1); its six layers are an "
             "artefact of a tensor layout and are not followed: all layers are edited.",
+            "R has full rank, and so has the update: 5.3 GB on a model of width 3840 with 30 layers, and "
+            "14 GB of sums in float64 while it is solved.",
+            "Trajectories are drawn without guidance, also on a model whose pictures are drawn with it.",
             "Presets are chosen on tuning prompts only.",
         ),
     )
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {"erase_scale": 10.0, "preserve_scale": 1.0, "regularisation": 0.1, "batch_size": 1},
-        "miniature": {"erase_scale": 10.0, "preserve_scale": 1.0, "regularisation": 0.1, "tokens": "onward"},
+        "miniature": {
+            "erase_scale": 1.0,
+            "preserve_scale": 1.0,
+            "regularisation": 0.1,
+            "tokens": "onward",
+            "trajectories": 8,
+        },
     }
 
     targets: tuple[Literal["to_q", "to_k", "to_v"], ...] = Field(
@@ -101,7 +118,10 @@ class UCE(Method):
         """R of the head of this file per layer, float64 [D, D]."""
         layers = list(range(len(model.transformer.layers)) if self.layers is None else self.layers)
         drawn = self.model_dump(include={"trajectories", "batch_size", "training_seed"})
-        sums = training.pair_moments(model, concept, self.row_pairs(model, concept), layers, **drawn)
+        sums = reduce(add, (
+            training.pair_moments(model, member, self.row_pairs(model, member), layers, **drawn)
+            for member in training.member_concepts(concept, model.spec.domain)
+        ))  # fmt: skip
         prior = training.prior_moments(model, concept, layers, **drawn)
         updates: dict[int, Tensor] = {}
         for done, layer in enumerate(layers, start=1):

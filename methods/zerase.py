@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from zbench.edits import Edit
     from zbench.erasure import Erasure
     from zbench.model import Model
+    from zbench.training import Meter
 
 # The paper's appendix: slack per family.
 EPSILON = {"nsfw": 1e-3, "style": 1e-3, "entity": 1e-2, "abstraction": 1e-2, "identity": 1e-2}
@@ -48,7 +49,7 @@ class ZErase(LoraMethod):
         preserve_batch: Points per step for L_pr; each is seen under the empty prompt and under its own.
         preserve_anchors: Whether the anchor prompts are preserved along with the concept's preserve prompts.
         trace_gradients: Trace norms and cosine of both gradients every so many steps, for one more forward
-            and backward each and the same weights; 0 never does.
+            and backward each, not counted, and the same weights; 0 never does.
     """
 
     name: ClassVar[str] = "zerase"
@@ -73,14 +74,16 @@ class ZErase(LoraMethod):
         notes=(
             "The empty-prompt velocity of a guidance-distilled model (Z-Image-Turbo, the miniature) is not a "
             "true unconditional score: what follows from that is to be measured, not assumed.",
+            "Trajectories are drawn without guidance, also on a model whose pictures are drawn with it.",
             "Rank, batch, shuffling and layers of the paper preset are the release's: the paper is silent.",
         ),
     )
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {"steps": 1000, "batch_size": 1, "preserve_batch": 1, "trajectories": 64,
-                  "preserve_trajectories": 64},
+                  "preserve_trajectories": 64, "trace_gradients": 20},
         "miniature": {"steps": 60, "batch_size": 4, "preserve_batch": 2, "trajectories": 16,
-                      "preserve_trajectories": 16, "learning_rate": 2e-3, "eta": 1.0, "shuffle": 0.5},
+                      "preserve_trajectories": 16, "learning_rate": 1e-3, "eta": 2.0, "shuffle": 0.5,
+                      "trace_gradients": 5},
     }  # fmt: skip
 
     eta: float = Field(default=2.0, ge=0)
@@ -109,7 +112,11 @@ class ZErase(LoraMethod):
     def erase(self, model: Model, concept: Concept, *, progress: Progress | None = None) -> Erasure:
         """Trains the adapters; see the head of this file for the equations."""
         self.require_support(concept)
-        meter, edit = training.Meter(model), self.lora()
+        return self.trained(model, concept, training.Meter(model), progress)
+
+    def trained(self, model: Model, concept: Concept, meter: Meter, progress: Progress | None) -> Erasure:
+        """The training alone; what `meter` has counted before belongs to its cost."""
+        edit = self.lora()
         objective = ZEraseObjective(self, model, concept, edit)
         return self.fit(model, concept, edit, objective, meter, progress)
 
@@ -125,7 +132,7 @@ class ZEraseObjective:
             method.modulation, method.beta, epsilon, method.learning_rate, method.multiplier,
             method.multiplier_max,
         )  # fmt: skip
-        self.step = training.ConstrainedStep(edit, self.modulation, method.trace_gradients)
+        self.step = training.ConstrainedStep(model, edit, self.modulation, method.trace_gradients)
         self.points = training.ConceptPoints(
             model, concept, trajectories=method.trajectories, reference=method.reference,
             training_seed=method.training_seed, batch_size=method.batch_size,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from pydantic import field_serializer
+from pydantic import field_serializer, field_validator
 from torch import Tensor
 
 from zbench import training
@@ -81,6 +81,20 @@ class BadPreset(Good):
     presets: ClassVar[dict[str, dict[str, Any]]] = {"miniature": {}, "paper": {"sise": 1.0}}
 
 
+class ExitsInPreset(Good):
+    """A validator that leaves Python; the defaults are spared."""
+
+    name = "exits-in-preset"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"miniature": {"size": 2.0}}
+
+    @field_validator("size")
+    @classmethod
+    def _exits(cls, value: float) -> float:
+        if value > 1:
+            raise SystemExit(3)
+        return value
+
+
 class TakesAnything(Good):
     """`supports` refuses, `erase` does not."""
 
@@ -96,6 +110,14 @@ class CrashesUnsupported(Good):
     def require_support(self, concept: Concept) -> None:
         if self.supports(concept):
             raise KeyError(concept.name)
+
+
+class ExitsUnsupported(Good):
+    name = "exits-unsupported"
+
+    def require_support(self, concept: Concept) -> None:
+        if self.supports(concept):
+            raise SystemExit(3)
 
 
 # What it returns ------------------------------------------------------------------------------------------
@@ -124,6 +146,16 @@ class Exits(Good):
 
     def edit(self, model: Model) -> Edit:
         raise SystemExit(3)
+
+
+class ReadsNowhere(Good):
+    """An error of files, which looks like one of the run folder."""
+
+    name = "reads-nowhere"
+
+    def edit(self, model: Model) -> Edit:
+        Path("/nowhere/notes.txt").read_text()
+        return super().edit(model)
 
 
 class ReturnsNone(Good):
@@ -186,6 +218,23 @@ class NotANumberInTrace(Good):
     def erasure(self, edit: Edit, concept: Concept, model: Model) -> Erasure:
         settings = self.model_dump(mode="json")
         return Erasure(edit, self.name, concept.name, settings, trace=[{"loss": float("nan")}])
+
+
+class WordsInTrace(Good):
+    name = "words-in-trace"
+
+    def erasure(self, edit: Edit, concept: Concept, model: Model) -> Erasure:
+        settings = self.model_dump(mode="json")
+        trace: Any = [{"loss": 1.0}, {"loss": "small"}]
+        return Erasure(edit, self.name, concept.name, settings, trace=trace)
+
+
+class TraceWithoutRows(Good):
+    name = "trace-without-rows"
+
+    def erasure(self, edit: Edit, concept: Concept, model: Model) -> Erasure:
+        settings, trace = self.model_dump(mode="json"), {"loss": [1.0, 0.5]}
+        return Erasure(edit, self.name, concept.name, settings, trace=trace)  # type: ignore[arg-type]
 
 
 # What it does to the model --------------------------------------------------------------------------------
@@ -302,6 +351,74 @@ class SavesHalf(Good):
 
     def edit(self, model: Model) -> Edit:
         return ForgetfulEdit({PATH: self.delta(model, self.training_seed)}, rows="text")
+
+
+class FailingEdit(DeltaEdit):
+    """Does what it should until a picture is drawn."""
+
+    kind = "test-failing"
+
+    def _install(self, model: Model) -> None:
+        super()._install(model)
+        self._drawing = model
+        model.pipeline.vae.decode = self._decode
+
+    def _remove(self, model: Model) -> None:
+        super()._remove(model)
+        del model.pipeline.vae.decode
+
+    def _decode(self, *args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("no paint left")
+
+
+class ExitingEdit(FailingEdit):
+    kind = "test-exiting"
+
+    def _decode(self, *args: Any, **kwargs: Any) -> Any:
+        raise SystemExit(3)
+
+
+class LosingEdit(FailingEdit):
+    """An error of files, which looks like one of the run folder."""
+
+    kind = "test-losing"
+
+    def _decode(self, *args: Any, **kwargs: Any) -> Any:
+        raise FileNotFoundError("no palette")
+
+
+class SmearingEdit(FailingEdit):
+    """Changes the model on its way out."""
+
+    kind = "test-smearing"
+
+    def _decode(self, *args: Any, **kwargs: Any) -> Any:
+        with torch.no_grad():
+            self._drawing.transformer.get_submodule(PATH).weight.mul_(1.5)
+        raise SystemExit(3)
+
+
+class FailsToDraw(Good):
+    name = "fails-to-draw"
+    edit_class: ClassVar[type[FailingEdit]] = FailingEdit
+
+    def edit(self, model: Model) -> Edit:
+        return self.edit_class({PATH: self.delta(model, self.training_seed)}, rows="text")
+
+
+class ExitsDrawing(FailsToDraw):
+    name = "exits-drawing"
+    edit_class = ExitingEdit
+
+
+class LosesPalette(FailsToDraw):
+    name = "loses-palette"
+    edit_class = LosingEdit
+
+
+class SmearsModel(FailsToDraw):
+    name = "smears-model"
+    edit_class = SmearingEdit
 
 
 class AllRowsEdit(DeltaEdit):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from tests.runner_tools import install_stranger, small_instruments
 from zbench.cli import main
+from zbench.store import sha256_file
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -146,6 +148,42 @@ def test_failed_cell_gives_exit_code_one(zbench: Run, tmp_path: Path, tiny_pipel
     next((out / "erasures").parent.glob("cells/original-*/result.json")).write_text('{"id": 1')
     assert "truncated or not JSON" in complaint(zbench("table", str(out)))
     assert "Did you mean md" in complaint(zbench("table", str(out), "--format", "mdd"))
+
+
+def test_a_result_of_another_layout_is_written_again(
+    zbench: Run, tmp_path: Path, tiny_pipeline_folder: Path
+) -> None:
+    out = tmp_path / "runs"
+    words = ("run", "--methods", "shift", "--model", str(tiny_pipeline_folder), *SMALL, "--out", str(out))
+    first = zbench(*words)
+    assert first[0] == 0
+    result = next(out.glob("cells/shift-*/result.json"))
+    done = result.with_name("done.json")
+    record, before = json.loads(done.read_text()), result.read_text()
+    result.write_text('{"id": "an older layout"}')
+    record["files"]["result.json"] = sha256_file(result)
+    done.write_text(json.dumps(record))
+    code, _, err = zbench(*words)
+    assert code == 0 and "result.json is malformed: it is written again" in err
+    assert json.loads(result.read_text())["figures"] == json.loads(before)["figures"]
+
+
+@pytest.mark.parametrize(
+    ("study", "option", "expected"),
+    [
+        ("collapse", "steps=abc", "steps = 'abc': Input should be a valid integer"),
+        ("collapse", "curve=3", "curve = 3: Input should be a valid array"),
+        ("collapse", "explicit=0", "explicit = 0: Input should be greater than or equal to 1"),
+        ("convergence", "beta_factors=[]", "beta_factors = []: Input should not be empty"),
+        ("convergence", "scales=foo", "scales = 'foo': Input should be an object"),
+    ],
+)
+def test_mistaken_options_of_a_study(
+    zbench: Run, tmp_path: Path, study: str, option: str, expected: str
+) -> None:
+    out = tmp_path / "study"
+    assert expected in complaint(zbench("study", study, "--set", option, "--out", str(out)))
+    assert not out.exists(), "a refused command leaves nothing behind"
 
 
 def test_table_of_no_run(zbench: Run, tmp_path: Path) -> None:

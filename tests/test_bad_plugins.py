@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from tests import bad_methods
 from tests.runner_tools import Recorder, install_stranger, small_instruments
 from zbench import plugins
 from zbench.config import RunConfig
+from zbench.edits import base
 from zbench.runner import RunResult, run, run_cell
 from zbench.runner.planning import plan
-from zbench.runner.specs import CellSpec
+from zbench.runner.specs import CellResult, CellSpec
 from zbench.store import Store
 
 BAD = Path(bad_methods.__file__)
@@ -32,6 +34,13 @@ def _small_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         install_stranger(folder / "stranger", monkeypatch, points)
         small_instruments(monkeypatch)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _fresh_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of one test are forgotten by the next, and the kinds of their edits too."""
+    monkeypatch.setattr(plugins, "_loaded", {})
+    monkeypatch.setattr(base, "_KINDS", dict(base._KINDS))
 
 
 def config(model: Path, out: Path, *methods: str, plugin: Path = BAD) -> RunConfig:
@@ -61,6 +70,14 @@ EXPECTED = {
     "not-a-number": "not-a-number returned weights that are not finite: layers.0.attention.to_v (1 of 1",
     "changes-weight": "changes-weight left the model changed (transformer.layers.0.attention.to_v.weight)",
     "changes-and-raises": "changes-and-raises left the model changed",
+    "exits-in-preset": "SystemExit: 3",
+    "reads-nowhere": "reads-nowhere raised FileNotFoundError: ",
+    "words-in-trace": "words-in-trace returned a trace that cannot be used: trace[1]['loss'] is a str",
+    "trace-without-rows": "trace is a dict; a trace is a list of dictionaries from names to finite numbers",
+    "fails-to-draw": "RuntimeError: no paint left",
+    "exits-drawing": "exits-drawing raised SystemExit: 3",
+    "loses-palette": "loses-palette raised FileNotFoundError: no palette",
+    "smears-model": "smears-model left the model changed (transformer.layers.0.attention.to_v.weight)",
     "saves-half": "does not survive saving: The loaded edit does not reproduce its stored probe",
 }
 
@@ -91,6 +108,42 @@ def test_bad_methods_fail_alone(tiny_pipeline_folder: Path, tmp_path: Path) -> N
     assert len(set(pictures.values())) == 1, (
         "after a changed model the next erasure starts from the true weights"
     )
+
+
+def hashes_of_pictures(out: Path, cell: CellResult) -> str:
+    manifest: str = json.loads((out / cell.stages["pictures explicit"] / "done.json").read_text())["files"][
+        "manifest.json"
+    ]
+    return manifest
+
+
+def test_an_edit_that_breaks_off_a_picture_spoils_no_other(
+    tiny_pipeline_folder: Path, tmp_path: Path
+) -> None:
+    after, _ = run_once(tiny_pipeline_folder, tmp_path / "after", "smears-model", "good")
+    alone, _ = run_once(tiny_pipeline_folder, tmp_path / "alone", "good")
+    spoilt, good = after.cells[1:]
+    assert (spoilt.status, good.status) == ("failed", "done")
+    assert "SystemExit: 3" in (spoilt.error or ""), "both troubles are recorded"
+    assert "erase" in spoilt.stages and "pictures explicit" not in spoilt.stages
+    assert hashes_of_pictures(tmp_path / "after", good) == hashes_of_pictures(
+        tmp_path / "alone", alone.cells[1]
+    )
+
+
+def test_two_files_with_edits_of_one_kind(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.py"
+    other.write_text(
+        "from tests.bad_methods import Good\nfrom zbench.edits import DeltaEdit\n\n\n"
+        "class Other(DeltaEdit):\n    kind = 'test-forgetful'\n\n\n"
+        "class Second(Good):\n    name = 'second'\n"
+    )
+    both = config(tiny_pipeline_folder, tmp_path / "runs", "second", "good")
+    result = run(both.model_copy(update={"plugins": (BAD, other)}))
+    assert [cell.status for cell in result.cells] == ["done", "failed", "done"]
+    reason = result.cells[1].reason
+    assert "The edit Other of " in reason and "has the kind 'test-forgetful' of ForgetfulEdit" in reason
+    assert str(other) in reason and str(BAD) in reason
 
 
 def test_an_edited_file_erases_again_and_a_moved_one_does_not(
@@ -124,9 +177,10 @@ def test_a_fresh_process_needs_nothing_but_the_spec(tiny_pipeline_folder: Path, 
 
 def test_supports_must_say_something(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
+    head = "from tests.bad_methods import Good\n"
     odd = "\n\nclass Odd(Good):\n    name = 'odd'\n    def supports(self, concept): return False\n"
     worse = "\n\nclass Worse(Good):\n    name = 'worse'\n    def supports(self, concept): raise KeyError(1)\n"
-    file.write_text(BAD.read_text() + odd + worse)
+    file.write_text(head + odd + worse)
     result, _ = run_once(tiny_pipeline_folder, tmp_path / "runs", "odd", "worse", plugin=file)
     assert [cell.status for cell in result.cells] == ["done", "failed", "failed"]
     assert "odd.supports returned False: it must be None or a reason" in result.cells[1].reason

@@ -14,6 +14,7 @@ import torch
 from tests import bad_methods as bad
 from tests.tiny import save_smallest_pipeline
 from tests.transcription import CONCEPT
+from zbench.cli import main
 from zbench.concepts import load_concept
 from zbench.conformance import CHECKS, Bench, Report, check
 from zbench.errors import ConfigurationError, UnknownNameError
@@ -25,9 +26,11 @@ DRAWN = [each.name for each in CHECKS if each.draws]
 BREAKS = {
     bad.LossyField: "fields",
     bad.BadPreset: "fields",
+    bad.ExitsInPreset: "fields",
     bad.Raises: "returns",
     bad.StopsTheRun: "returns",
     bad.Exits: "returns",
+    bad.ReadsNowhere: "returns",
     bad.ReturnsNone: "returns",
     bad.ReturnsEditAlone: "returns",
     bad.ReturnsAttached: "returns",
@@ -36,6 +39,8 @@ BREAKS = {
     bad.ForgetsSettings: "returns",
     bad.NotANumber: "returns",
     bad.NotANumberInTrace: "returns",
+    bad.WordsInTrace: "returns",
+    bad.TraceWithoutRows: "returns",
     bad.ChangesWeight: "model-kept",
     bad.ChangesVae: "model-kept",
     bad.LeavesHook: "model-kept",
@@ -62,6 +67,7 @@ BREAKS = {
     bad.ClaimsTextRows: "image-rows",
     bad.TakesAnything: "unsupported",
     bad.CrashesUnsupported: "unsupported",
+    bad.ExitsUnsupported: "unsupported",
     bad.ErasesNothing: "concept-falls",
     bad.ForgetsOthers: "others-stay",
     bad.DrawsNoise: "not-collapsed",
@@ -140,6 +146,13 @@ def test_a_method_that_raises_shows_its_traceback(tiny_bench: Bench) -> None:
     assert result.result("detaches").status == "skip"
 
 
+@pytest.mark.parametrize("method", [bad.FailsToDraw, bad.ExitsDrawing, bad.SmearsModel], ids=lambda m: m.name)
+def test_an_edit_that_breaks_off_a_picture_fails_what_is_drawn(method: type[bad.Good], bench: Bench) -> None:
+    report = check(method(), bench=bench, only=["not-collapsed", "detaches"])
+    assert [each.status for each in report.checks] == ["pass", "fail"]
+    assert "bad_methods.py" in (report.result("not-collapsed").trace or "")
+
+
 def test_a_changed_model_is_loaded_again(tiny_bench: Bench) -> None:
     before = ModelState.of(tiny_bench.model())
     report = check(bad.ChangesWeight(), concept=CONCEPT, bench=tiny_bench, only=["model-kept"])
@@ -156,6 +169,20 @@ def test_mistakes_are_refused(tiny_bench: Bench) -> None:
     own = CONCEPT.model_copy(update={"anchor_prompts": CONCEPT.training_prompts})
     with pytest.raises(ConfigurationError, match="good cannot erase 'nudity'"):
         check(bad.Good(), concept=own, bench=tiny_bench)
+
+
+def test_defaults_of_runs_do_not_concern_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("ZBENCH_MODEL", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "zbench.toml").write_text('model = "minature"\nprompts = 3\n[settings.zerase]\nrank = 2\n')
+    with pytest.raises(SystemExit) as left:
+        main(["check", "token_zeroing", "--only", "fields", "--model", "miniature"])
+    assert not left.value.code, capsys.readouterr().err
+    with pytest.raises(SystemExit) as left:
+        main(["check", "token_zeroing", "--only", "fields"])
+    assert left.value.code == 2 and "Did you mean miniature" in capsys.readouterr().err
 
 
 def test_concepts_without_tuning_prompts_are_skipped(tiny_bench: Bench) -> None:

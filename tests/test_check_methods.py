@@ -18,7 +18,7 @@ _ZERASE = {**_TRAINED, "preserve_trajectories": 2, "preserve_batch": 1}
 SHORT: dict[str, dict[str, Any]] = {
     "ac": _TRAINED,
     "ac_noise": _TRAINED,
-    "dit_localization": {"trajectories": 2, "clean_trajectories": 1, "batch_size": 2},
+    "dit_localization": {"trajectories": 2, "clean_trajectories": 1, "batch_size": 2, "top_layers": 1},
     "eap": {**_TRAINED, "preserve_batch": 1, "vocabulary": 20, "closest": 8, "words": 4, "prompts": 2},
     "erase_anything": {**_TRAINED, "irrelevant": 1, "contrast_points": 4},
     "esd_u": _TRAINED,

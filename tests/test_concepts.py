@@ -56,6 +56,22 @@ def test_names_by_domain() -> None:
         concept_names("paintings")
 
 
+@pytest.mark.parametrize(
+    ("prompt", "phrase", "named"),
+    [
+        ("a Tree, in the rain", "tree", True),
+        ("a street with trees", "tree", False),
+        ("by van  GOGH", "van gogh", True),
+        ("by van goghs", "van gogh", False),
+        ("一个裸体的人", "裸体", True),
+        ("Jay-Z standing", "jay-z", True),
+    ],
+)
+def test_a_concept_is_named_by_whole_words(prompt: str, phrase: str, named: bool) -> None:
+    texts = {"phrases": (phrase,), "training_prompts": (prompt,)}
+    assert Concept.model_validate({**SOME, **texts}).is_named is named
+
+
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_every_shipped_concept_can_be_read(domain: str) -> None:
     for name in concept_names(domain):

@@ -249,6 +249,9 @@ def test_a_composite_is_trained_member_by_member(tiny_model: Model) -> None:
     assert [row["step"] for row in erasure.trace] == [0, 1, 2, 3] and erasure.cost.steps == 4
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert all(row["evaluations"] == 2 for row in erasure.trace), "a forward and a backward pass"
+    # What belongs to no step is spread over the steps of all members, not anew over those of each.
+    amortised = [row["evaluations_amortised"] for row in erasure.trace]
+    assert amortised == pytest.approx([erasure.cost.evaluations_per_step] * 4)
 
 
 def test_a_style_has_no_region_of_its_own(tiny_model: Model) -> None:
@@ -278,8 +281,10 @@ def test_what_cannot_be_erased_is_refused(tiny_model: Model) -> None:
     assert MACE().supports(silent) and MACE().supports(CONCEPT) is None
     with pytest.raises(ConfigurationError, match="mace cannot erase 'nudity'"):
         MACE(**SMALL).erase(tiny_model, silent)
+    assert MACE().supports(CONCEPT.model_copy(update={"phrases": ("nud",)})), "a part of a word names nothing"
+    beyond = ("a red car " * 40 + "and a nude person",) * 2
     with pytest.raises(ConfigurationError, match="in words of its own"):
-        MACE(**SMALL).erase(tiny_model, CONCEPT.model_copy(update={"phrases": ("nud",)}))
+        MACE(**SMALL).erase(tiny_model, CONCEPT.model_copy(update={"training_prompts": beyond}))
 
 
 def test_the_model_is_restored_when_training_fails(

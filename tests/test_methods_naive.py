@@ -25,7 +25,19 @@ def test_naive_differs_in_rows_only() -> None:
     assert Naive.rows == "all" and ZErase.rows == "text"
     fields = Naive().model_dump()
     assert fields.pop("top_layers") is None and fields == ZErase().model_dump()
-    assert Naive.presets == ZErase.presets
+    assert Naive.presets["paper"] == ZErase.presets["paper"]
+
+
+def test_ranking_and_training_are_measured_as_one(tiny_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second meter would forget the peak of memory that was reached while layers were ranked."""
+    begun: list[object] = []
+    monkeypatch.setattr("zbench.training.meter._reset_peak_memory", begun.append)
+    erasure = Naive.of({**SMALL, "top_layers": 1}).erase(tiny_model, CONCEPT)
+    assert len(begun) == 1
+    last = erasure.trace[-1]["evaluations_amortised"]
+    assert last == pytest.approx(erasure.cost.evaluations_per_step), (
+        "the ranking is spread over the steps too"
+    )
 
 
 def test_top_layers_are_those_of_the_scores(tiny_model: Model) -> None:

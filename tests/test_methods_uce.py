@@ -8,6 +8,9 @@ from zbench.edits import DeltaEdit
 from zbench.model import Model
 from zbench.training import padded, seeds_for, spread
 
+COMPOSITE = CONCEPT.model_copy(update={"members": ("no such member", "nor this")})
+"""Its members are not in the catalogue, so that it is taken apart into its two phrases."""
+
 SMALL = {"trajectories": 3, "batch_size": 2, "erase_scale": 7.0, "preserve_scale": 0.5, "regularisation": 0.2}
 
 
@@ -23,19 +26,27 @@ def capture(model: Model, layer: int, x: torch.Tensor, t: torch.Tensor, prompt: 
     return found[0][padded(height * width // 4) :].double().numpy()
 
 
-def direct_solution(model: Model, method: UCE, layer: int, target: str) -> tuple[np.ndarray, np.ndarray]:
-    """W and W' by the formula as the paper writes it, sums over rows, means over trajectories and steps."""
+Members = list[list[int]]
+"""Per member the indices of its prompts; each prompt of `CONCEPT` names one phrase."""
+
+
+def direct_solution(
+    model: Model, method: UCE, layer: int, target: str, members: Members
+) -> tuple[np.ndarray, np.ndarray]:
+    """W and W' by the formula as the paper writes it: sums over members and rows, means over the drawing."""
     weight = getattr(model.transformer.layers[layer].attention, target).weight.detach().double().numpy()
     width = weight.shape[1]
     numerator = method.regularisation * weight
     system = method.regularisation * np.eye(width)
     points = method.trajectories * model.spec.steps
     kept = [*CONCEPT.preserve_prompts, *CONCEPT.anchor_prompts]
-    for entry in range(method.trajectories):
-        concept, anchor = CONCEPT.training_prompts[entry % 2], CONCEPT.anchor_prompts[entry % 2]
-        seed = seeds_for("erase", method.training_seed, method.trajectories)[entry]
+    seeds = seeds_for("erase", method.training_seed, method.trajectories)
+    drawn = [(entry, own[entry % len(own)]) for own in members for entry in range(method.trajectories)]
+    for entry, which in drawn:
+        concept, anchor = CONCEPT.training_prompts[which], CONCEPT.anchor_prompts[which]
+        seed = seeds[entry]
         path = model.trajectory(model.encode([concept]), [seed])
-        span = model.token_span(concept, CONCEPT.phrases[entry % 2])[0]
+        span = model.token_span(concept, CONCEPT.phrases[which])[0]
         lengths = len(model.encode([concept])[0]), len(model.encode([anchor])[0])
         rows = range(*span) if method.tokens == "span" else range(span[0], lengths[0])
         for step, t in enumerate(path.timesteps):
@@ -46,6 +57,7 @@ def direct_solution(model: Model, method: UCE, layer: int, target: str) -> tuple
                 c_g = guide[max(span[0] - 1, row - lengths[0] + lengths[1])]
                 numerator = numerator + method.erase_scale / points * np.outer(weight @ c_g, c_e)
                 system = system + method.erase_scale / points * np.outer(c_e, c_e)
+    for entry in range(method.trajectories):
         prompt = kept[spread(kept, method.trajectories)[entry]]
         seed = seeds_for("preserve", method.training_seed, method.trajectories)[entry]
         path = model.trajectory(model.encode([prompt]), [seed])
@@ -63,11 +75,21 @@ def test_update_is_the_closed_form_in_the_layers_own_space(tiny_model: Model, to
     erasure = method.erase(tiny_model, CONCEPT)
     assert isinstance(erasure.edit, DeltaEdit) and erasure.edit.rows == "text"
     for layer, target in ((0, "to_q"), (2, "to_v")):
-        weight, edited = direct_solution(tiny_model, method, layer, target)
+        weight, edited = direct_solution(tiny_model, method, layer, target, [[0, 1]])
         found = erasure.edit.deltas[f"layers.{layer}.attention.{target}"].double().numpy()
         expected = edited - weight
         assert np.abs(expected).max() > 1e-3
         assert np.abs(found - expected).max() < 1e-3 * np.abs(expected).max()
+
+
+def test_sums_run_over_the_members_of_a_composite(tiny_model: Model) -> None:
+    """One trajectory each: spread over the prompts of both, it would show the first member alone."""
+    method = UCE(**{**SMALL, "trajectories": 1}, layers=(1,), targets=("to_k",))
+    found = method.erase(tiny_model, COMPOSITE).edit.deltas["layers.1.attention.to_k"].double().numpy()  # type: ignore[attr-defined]
+    weight, edited = direct_solution(tiny_model, method, 1, "to_k", [[0], [1]])
+    assert np.abs(found - (edited - weight)).max() < 1e-3 * np.abs(edited - weight).max()
+    alone = direct_solution(tiny_model, method, 1, "to_k", [[0]])[1]
+    assert np.abs(alone - edited).max() > 0.05 * np.abs(edited - weight).max()
 
 
 def test_result_does_not_depend_on_the_batch_size(tiny_model: Model) -> None:

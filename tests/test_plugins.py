@@ -75,6 +75,10 @@ def test_an_edited_file_is_another_method(tmp_path: Path) -> None:
         (METHOD.replace("name = ", "title: ClassVar[str] = "), "has the name None"),
         (METHOD.replace("    card = MethodCard(", "    sheet: ClassVar[dict] = dict("), "needs a `card`"),
         (METHOD.replace('{"size": 2}', '["size"]'), "needs `presets`"),
+        (
+            METHOD.replace("    size", "    version = '2'\n    size"),
+            "has the version '2': count versions 1, 2",
+        ),
         (METHOD + "\nclass Again(Fade):\n    pass\n", "defines two methods of the name 'acme/fade'"),
         (
             METHOD + "\nfrom zbench.edits import DeltaEdit\nclass Mine(DeltaEdit):\n    kind = 'delta'\n",
@@ -143,6 +147,66 @@ def test_other_packages_are_loaded_only_when_asked_for(
         load_method("stranger/lost")
 
 
+# Edits of their own -----------------------------------------------------------------------------------------
+
+EDIT = (
+    METHOD
+    + """
+from zbench.edits import DeltaEdit
+
+class Mine(DeltaEdit):
+    kind = "acme-mine"
+"""
+)
+OTHER = EDIT.replace("acme/fade", "acme/veil")
+
+
+@pytest.fixture
+def _no_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    from zbench.edits import base
+
+    monkeypatch.setattr(base, "_KINDS", dict(base._KINDS))
+
+
+@pytest.mark.usefixtures("_no_kinds")
+def test_two_files_with_edits_of_one_kind_are_refused(tmp_path: Path) -> None:
+    files = [written(tmp_path, EDIT), written(tmp_path, OTHER, "veil.py")]
+    with pytest.raises(ConfigurationError) as caught:
+        load_method("acme/veil", files)
+    said = str(caught.value)
+    assert f"The edit Mine of {files[1]} has the kind 'acme-mine' of Mine ({files[0]})" in said
+    assert "give one of them another `kind`" in said and "\n" not in said
+    assert load_method("acme/fade", files).name == "acme/fade", "the others go on"
+    twice = EDIT + "\nclass Again(DeltaEdit):\n    kind = 'acme-mine'\n"
+    with pytest.raises(ConfigurationError, match=r"The edit Again of .* has the kind 'acme-mine' of Mine"):
+        load_plugin(PluginFile.at(written(tmp_path, twice, "fade.py")))
+
+
+@pytest.mark.usefixtures("_no_kinds")
+def test_a_kind_goes_with_its_file(tmp_path: Path) -> None:
+    """An edited, a copied and a moved file are the same plugin; one that cannot be imported is none."""
+    broken = written(tmp_path, EDIT + "\nraise RuntimeError('no way')\n", "broken.py")
+    with pytest.raises(ConfigurationError, match="no way"):
+        load_plugin(PluginFile.at(broken))
+    for text, name in (
+        (EDIT, "fade.py"),
+        (EDIT + "\n# edited\n", "fade.py"),
+        (EDIT + "\n# edited\n", "copy.py"),
+    ):
+        load_plugin(PluginFile.at(written(tmp_path, text, name)))
+    moved = (tmp_path / "copy.py").rename(tmp_path / "moved.py")
+    moved.write_text(EDIT + "\n# moved, then edited\n")
+    load_plugin(PluginFile.at(moved))
+
+
+def test_modules_beside_a_file_are_not_importable(tmp_path: Path) -> None:
+    """As the page on writing a method says: a change in them would go unnoticed."""
+    written(tmp_path, "SIZE = 3\n", "zbench_test_helper.py")
+    file = written(tmp_path, "from zbench_test_helper import SIZE\n" + METHOD)
+    with pytest.raises(ConfigurationError, match="ModuleNotFoundError: No module named 'zbench_test_helper'"):
+        load_plugin(PluginFile.at(file))
+
+
 # Planning -------------------------------------------------------------------------------------------------
 
 
@@ -185,6 +249,19 @@ def test_methods_that_cannot_be_used_are_planned_with_their_problem(
     written(tmp_path, "raise RuntimeError('no way')")
     cells = plan(config(tmp_path, "acme/fade", "uce", settings={"acme/fade": {"size": 7}}))
     assert "RuntimeError: no way" in (cells[1].problem or "") and cells[2].problem is None
+
+
+def test_a_validator_that_exits_is_a_problem_of_its_method(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ZBENCH_MODEL", raising=False)
+    exits = (
+        "    @field_validator('size')\n    def _size(cls, value): raise SystemExit(value)\n\n    def erase("
+    )
+    written(tmp_path, "from pydantic import field_validator\n" + METHOD.replace("    def erase(", exits))
+    for settings in ({}, {"acme/fade": {"size": 7}}):
+        cells = plan(config(tmp_path, "acme/fade", "uce", settings=settings))
+        assert "SystemExit: " in (cells[1].problem or "") and cells[2].problem is None
 
 
 def test_mistakes_of_the_user_are_still_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from zbench.concepts import concept_names, load_concept
-from zbench.model.spans import phrase_pattern
+from zbench.phrases import phrase_pattern
 from zbench.prompts import PromptSet, load_prompt_set, mentions_minors, prompt_set_names
 from zbench.prompts.photograph import make_prompt_sets
 from zbench.prompts.wording import class_words, make_concepts, person_class

@@ -84,6 +84,36 @@ def test_every_way_of_naming_a_trace_finds_it(run: Path) -> None:
     assert [each.training_seed for each in both] == [0, 1]
 
 
+def test_a_beginning_of_a_cell_and_its_own_erasure_means_one_trace(run: Path) -> None:
+    add_cell(run, "esd_x", 0, rows_of(3))
+    assert [each.method for each in find_traces("esd", run)] == ["esd_x"]
+    add_cell(run, "esd_u", 0, rows_of(3))
+    with pytest.raises(UnknownNameError, match="several begin so"):
+        find_traces("esd", run)
+
+
+@pytest.mark.parametrize(
+    ("trace", "place"),
+    [
+        ({"loss": [1.0]}, "trace is a dict"),
+        ([[1.0]], r"trace\[0\] is a list"),
+        ([{"loss": "small"}], r"trace\[0\]\['loss'\] is a str"),
+        ([{"loss": 1.0}, {"loss": None}], r"trace\[1\]\['loss'\] is a NoneType"),
+        ([{"loss": True}], r"trace\[0\]\['loss'\] is True"),
+    ],
+)
+def test_a_trace_of_something_else_is_refused(run: Path, trace: Any, place: str) -> None:
+    atomic_write_json(run / "erasures" / "zerase-s0-e" / "trace.json", trace)
+    with pytest.raises(StoreError, match=rf"trace\.json is malformed \({place}; .*run the erasure again"):
+        find_traces("zerase-s0", run)
+
+
+def test_a_malformed_result_is_refused(run: Path) -> None:
+    atomic_write_json(run / "cells" / "zerase-s0" / "result.json", {"id": "zerase-s0"})
+    with pytest.raises(StoreError, match=r"result\.json is malformed; run the cell again"):
+        find_traces("zerase-s0", run)
+
+
 def test_what_has_no_trace_says_why(run: Path, tmp_path: Path) -> None:
     for name, error, words in (
         ("original", ConfigurationError, "unerased"),

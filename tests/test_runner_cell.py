@@ -17,6 +17,7 @@ from zbench.concepts import concept_names, load_concept
 from zbench.config import RunConfig
 from zbench.errors import ConfigurationError, StoreError
 from zbench.protocols import ROLES, load_protocol
+from zbench.registry import load_method
 from zbench.report.run_folder import read_record
 from zbench.report.table import build_table, render_csv, render_markdown
 from zbench.runner import RunResult, run, run_cell
@@ -205,6 +206,16 @@ def test_excluded_knobs_change_no_identity(tiny_pipeline_folder: Path, finished:
     assert recorder.stages == []
     assert [cell.id for cell in result.cells] == before
     assert {"batch_size", "device"} == EXCLUDED
+
+
+def test_a_raised_version_trains_anew(
+    tiny_pipeline_folder: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run_once(tiny_pipeline_folder, finished)[1].stages == []
+    monkeypatch.setattr(load_method("shift"), "version", 2)
+    _, recorder = run_once(tiny_pipeline_folder, finished)
+    assert [stage for stage in recorder.stages if "erase" in stage], "the old erasure is not this version's"
+    assert len(list((finished / "erasures").iterdir())) == 2
 
 
 def test_stage_of_another_configuration_stops_the_run(tiny_pipeline_folder: Path, finished: Path) -> None:

@@ -1,4 +1,4 @@
-"""What makes naive fine-tuning collapse: conventions, plan, effects, words, and a small run of the whole."""
+"""What makes naive fine-tuning collapse: conventions, trainings, plan, what is kept of runs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from zbench import training
@@ -21,15 +19,14 @@ from zbench.edits import LoraEdit
 from zbench.errors import UnknownNameError
 from zbench.model import Model, load_model
 from zbench.studies import load_study, study_options
-from zbench.studies.collapse import collapse_study
+from zbench.studies.collapse import collapse_study, runs
+from zbench.studies.collapse import training as fine_tuning
 from zbench.studies.collapse.conventions import Convention
-from zbench.studies.collapse.effects import effects, scale_effect
-from zbench.studies.collapse.page import render_page
-from zbench.studies.collapse.plan import FACTORS, Planned, Run, label_of, make_plan
+from zbench.studies.collapse.plan import Planned, Run, label_of, make_plan
 from zbench.studies.collapse.runs import Runs
 from zbench.studies.collapse.sheet import SHOWN, SIDE, Line, draw_sheet, strip
+from zbench.studies.collapse.study import _sheet
 from zbench.studies.collapse.training import Bench
-from zbench.studies.collapse.verdicts import conclusions
 from zbench.studies.reading import Reading
 
 CONCEPT = Concept(
@@ -203,7 +200,7 @@ def test_what_diverges_is_kept_as_it_was(model: Model) -> None:
     points = shared.points("erase", Convention())
     points.bank.velocities = points.bank.velocities * float("nan")
     trained = shared.train(NAIVE)
-    assert trained.diverged is not None and "diverged" in trained.diverged
+    assert trained.diverged is not None and "diverged" in trained.diverged and trained.trace == []
     assert all(parameter.isfinite().all() for parameter in trained.edit.parameters())
     assert not model.edits
 
@@ -233,114 +230,6 @@ def test_more_training_seeds_replicate_the_factorial() -> None:
     assert len({one.run for one in planned}) == len(planned)
 
 
-# Effects and words ----------------------------------------------------------------------------------------
-
-
-def settings_of(planned: list[Planned]) -> list[dict[str, Any]]:
-    return [one.run.describe() for one in planned if one.group == "factorial"]
-
-
-@settings(max_examples=10, deadline=None)
-@given(st.lists(st.floats(-0.3, 0.3), min_size=5, max_size=5), st.integers(0, 1000))
-def test_effects_are_differences_of_means(truth: list[float], seed: int) -> None:
-    levels = settings_of(make_plan(5e-3, 60, 2.0, 15.0, (), 1))
-    noise = np.random.default_rng(seed).normal(0, 0.01, len(levels))
-    values = [
-        0.5
-        + sum(t * (row[f] == FACTORS[f][1]) for t, f in zip(truth, FACTORS, strict=False))
-        + float(noise[place])
-        for place, row in enumerate(levels)
-    ]
-    found = {term["term"]: term for term in effects(levels, values)}
-    assert set(found) >= set(FACTORS) and "rows x time" in found and len(found) == 10
-    for factor, (_, suspected) in FACTORS.items():
-        high = [v for v, row in zip(values, levels, strict=True) if row[factor] == suspected]
-        low = [v for v, row in zip(values, levels, strict=True) if row[factor] != suspected]
-        assert found[factor]["estimate"] == pytest.approx(np.mean(high) - np.mean(low), abs=1e-9)
-        assert found[factor]["low"] < found[factor]["estimate"] < found[factor]["high"]
-
-
-def test_an_interaction_is_found_where_it_is() -> None:
-    levels = settings_of(make_plan(5e-3, 60, 2.0, 15.0, (), 1))
-    values = [float(row["rows"] == "all" and row["time"] == "released") for row in levels]
-    values[0] += 0.01
-    found = {term["term"]: term for term in effects(levels, values)}
-    assert found["rows x time"]["estimate"] == pytest.approx(0.5, abs=0.01)
-    assert found["rows x time"]["low"] > 0.4 and abs(found["preservation"]["estimate"]) < 0.01
-
-
-def test_equal_runs_have_no_interval() -> None:
-    levels = settings_of(make_plan(5e-3, 60, 2.0, 15.0, (), 1))
-    assert all(term["low"] is None and term["estimate"] == 0 for term in effects(levels, [0.25] * 16))
-    assert scale_effect([0.0, 0.1], [0.5, 0.6])["low"] is None
-    assert scale_effect([0.0, 0.1, 0.0], [0.5, 0.7, 0.6])["low"] > 0
-
-
-def rate(n: int, total: int = 30) -> dict[str, Any]:
-    return {"n": n, "N": total, "low": 0.0, "high": 1.0}
-
-
-def reading(flagged: int, objects: int) -> dict[str, Any]:
-    return {
-        "found": {"car": {**rate(3, 20), "hits": [1] * 3 + [0] * 17}},
-        "flagged": rate(flagged), "objects": rate(objects),
-        "collapsed": flagged > 5, "destroyed": objects < 5, "reasons": [], "notes": [],
-    }  # fmt: skip
-
-
-def record(breaks: Any) -> dict[str, Any]:
-    """A study in which `breaks(run, scale)` says which runs break."""
-    rows = []
-    for place, one in enumerate(make_plan(5e-3, 60, 2.0, 15.0, (), 1)):
-        readings = {
-            key: reading(20 if breaks(one.run, key) else place % 2, 28 - place % 3) for key in ("1", "15")
-        }
-        about = {"group": one.group, "label": one.label, "run": one.run.describe(), "diverged": None}
-        rows.append({**about, "readings": readings, "first": {"erase": 3.0}, "last": {"erase": 1.0}})
-    factorial = [row for row in rows if row["group"] == "factorial"]
-    levels = [row["run"] for row in factorial]
-    found: dict[str, Any] = {}
-    for name in ("flagged", "objects", "success"):
-        values = {
-            key: [
-                (r["readings"][key]["found"]["car"] if name == "success" else r["readings"][key][name])["n"]
-                / 30
-                for r in factorial
-            ]
-            for key in ("1", "15")
-        }
-        by_scale = {key: effects(levels, value) for key, value in values.items()}
-        found[name] = {"by_scale": by_scale, "scale": scale_effect(values["1"], values["15"])}
-    config = {
-        "model": "m", "concept": "car", "protocol": "p v1", "explicit": 20, "unrelated": 30, "calibration": 9,
-        "training": {"batch_size": 4, "trajectories": 16}, "released_scale": 15.0, "eta": 2.0,
-        "steps": 60, "learning_rate": 5e-3,
-    }  # fmt: skip
-    original = {"reading": reading(0, 29), "again": reading(0, 29), "parameters": 2_000_000}
-    return {"config": config, "original": original, "runs": rows, "effects": found}
-
-
-def test_the_words_follow_the_figures() -> None:
-    intact = " ".join(conclusions(record(lambda run, scale: False)))
-    assert "0 of the 16" in intact and "No factor makes naive fine-tuning collapse here" in intact
-    rows = conclusions(record(lambda run, scale: run.rows == "all" and scale == "1"))
-    assert "8 of the 16" in rows[0] and "rows text 0 of 8, all 8 of 8" in rows[0]
-    shared = next(row for row in rows if row.startswith("The paper's explanation"))
-    assert "all rows nothing preserved collapsed" in shared and "text rows preserved neither" in shared
-    assert "adapters on all rows instead of text rows" in rows[1]
-    strong = conclusions(record(lambda run, scale: scale == "15"))
-    assert "16 of the 16" in " ".join(strong) and "Multiplying the same trained adapters by 15" in strong[-2]
-
-
-def test_the_page_shows_every_run_and_promises_nothing_about_the_large_model() -> None:
-    found = record(lambda run, scale: run.rows == "all")
-    page = render_page(found)
-    for row in found["runs"]:
-        assert page.count(f"| {row['label']} |") == 1
-    assert "6,154,908,736" in page and "is not cleared" in page and "2,000,000" in page
-    assert "sheet.png" in page and "scales.png" in page and "nan" not in page.lower().split()
-
-
 # Runs and pictures ----------------------------------------------------------------------------------------
 
 
@@ -355,6 +244,9 @@ def test_the_sheet_has_a_line_for_every_run() -> None:
         assert np.asarray(image.convert("RGB")).std() > 10
 
 
+INTACT = {"flagged": {"n": 0, "N": 30}, "collapsed": False, "destroyed": False}
+
+
 class StubReader:
     """Reads nothing; counts how often it was asked."""
 
@@ -367,18 +259,18 @@ class StubReader:
 
     def read(self, edit: LoraEdit | None) -> Reading:
         self.asked.append(edit)
-        return Reading(reading(0, 30), torch.zeros(2, 3, 32, 32, dtype=torch.uint8))
+        return Reading(dict(INTACT), torch.zeros(2, 3, 32, 32, dtype=torch.uint8))
 
     def again(self) -> dict[str, Any]:
-        return reading(0, 30)
+        return dict(INTACT)
 
 
 def test_a_finished_run_is_not_run_again(model: Model, tmp_path: Path) -> None:
     options = {"batch_size": 2, "preserve_batch": 2, "trajectories": 2}
     reader: Any = StubReader(model)
-    runs = Runs(tmp_path, reader, CONCEPT, options)
+    begun = Runs(tmp_path, reader, CONCEPT, options)
     one = Planned("factorial", "naive", NAIVE, (1.0, 15.0))
-    first, original = runs.run(one), runs.original()
+    first, original = begun.run(one), begun.original()
     assert len(reader.asked) == 3 and set(first["readings"]) == {"1", "15"}
     weak, strong = reader.asked[0].tensors(), reader.asked[1].tensors()
     for name in weak:
@@ -398,6 +290,47 @@ def test_a_finished_run_is_not_run_again(model: Model, tmp_path: Path) -> None:
         path.write_text("{ truncated")
     Runs(tmp_path, reader, CONCEPT, options).run(one)
     assert len(reader.asked) == 7
+
+
+def diverging(model: Model, folder: Path, run: Run) -> tuple[Runs, Planned]:
+    reader: Any = StubReader(model)
+    found = Runs(folder, reader, CONCEPT, {"batch_size": 2, "preserve_batch": 2, "trajectories": 2})
+    return found, Planned("learning rate", "a rate far too high", run, (1.0, 15.0))
+
+
+def test_a_run_that_diverges_is_kept_and_shown(model: Model, tmp_path: Path) -> None:
+    found, one = diverging(model, tmp_path, replace(NAIVE, steps=5, learning_rate=1e30))
+    kept = found.run(one)
+    assert "diverged" in kept["diverged"] and kept["steps"] < 5
+    assert len(found.reader.asked) == 2 and set(kept["readings"]) == {"1", "15"}
+    assert all(np.isfinite(value) for row in (kept["first"], kept["last"]) for value in row.values())
+    assert Runs(tmp_path, found.reader, CONCEPT, found.training).run(one) == json.loads(json.dumps(kept))
+    with Image.open(io.BytesIO(_sheet(found, [one], [{"run": one.run.describe(), **kept}], 15.0))) as image:
+        assert image.size[1] > SIDE
+    assert len(found.reader.asked) == 2
+
+
+def test_a_run_without_one_finite_step_is_kept(model: Model, tmp_path: Path) -> None:
+    found, one = diverging(model, tmp_path, NAIVE)
+    found._bench = bench(model, trajectories=2)
+    points = found._bench.points("erase", Convention())
+    points.bank.velocities = points.bank.velocities * float("nan")
+    kept = found.run(one)
+    assert kept["steps"] == 0 and kept["first"] == kept["last"] == {}
+    assert "erase is nan at step 0" in kept["diverged"] and len(list(tmp_path.glob("run-*.json"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "value"),
+    [(fine_tuning, "RANK", 4), (fine_tuning, "PRESERVE_WEIGHT", 0.5), (runs, "TOOLKIT_VERSION", 99)],
+)
+def test_other_constants_are_other_runs(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, value: Any
+) -> None:
+    found, one = diverging(model, tmp_path, NAIVE)
+    before, original = found._config(one), found._config(None)
+    monkeypatch.setattr(module, name, value)
+    assert found._config(one) != before and found._config(None) == original
 
 
 def test_options_of_the_study(tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ import torch
 
 from zbench.concepts import Concept, load_concept
 from zbench.edits import LoraEdit
-from zbench.errors import ConfigurationError, UnknownNameError
+from zbench.errors import ConfigurationError, TrainingDivergedError, UnknownNameError
+from zbench.registry import load_method
+from zbench.stages import erase as erasing
 from zbench.stages.inputs import ModelHandle
 from zbench.studies import load_study, study_options
-from zbench.studies.multi_concept import MEMBERS, _Trainer, joined, multi_concept_study
-from zbench.studies.multi_concept_page import render_page
-from zbench.studies.reading import Notebook, Reader, tuning_samples
+from zbench.studies.multi_concept import MEMBERS, _read, _Trainer, joined, multi_concept_study
+from zbench.studies.multi_concept_page import comparisons, render_page
+from zbench.studies.reading import Notebook, Reader, Reading, tuning_samples
 
 QUICK = {"ac": {"steps": 1, "batch_size": 1, "trajectories": 1, "rank": 2}}
 
@@ -78,6 +80,49 @@ def test_trainings_are_found_again(trainer: _Trainer) -> None:
     assert trainer.handle.model.counter.forwards == counted
 
 
+def test_another_version_of_a_method_is_another_edit(
+    trainer: _Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arms = list(trainer.arms("ac", members(), ()))
+    before = [trainer.config(arm) for arm in arms]
+    monkeypatch.setattr(load_method("ac"), "version", 99)
+    assert all(trainer.config(arm) != config for arm, config in zip(arms, before, strict=True))
+
+
+class StubReader:
+    """Reads nothing."""
+
+    def identity(self) -> dict[str, Any]:
+        return {"stub": 1}
+
+    def read(self, edit: LoraEdit | None) -> Reading:
+        return Reading({"stub": 1}, torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+
+
+def test_a_member_that_diverges_is_written_down_once(
+    tiny_pipeline_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def erase(folder: Any, method: Any, concept: Concept, model: Any) -> None:
+        tried.append(concept.name)
+        if concept.name == MEMBERS["world"][1]:
+            raise TrainingDivergedError("erase is nan at step 3")
+        whole(folder, method, concept, model)
+
+    whole = erasing.erase
+    monkeypatch.setattr(erasing, "erase", erase)
+    own = _Trainer(ModelHandle(str(tiny_pipeline_folder), "cpu"), tmp_path / "work", QUICK)
+    reader: Any = StubReader()
+    notebook = Notebook(tmp_path)
+    arms = [arm for arm in own.arms("ac", members(), (1.0,)) if arm.kind != "joint"]
+    found = [_read(notebook, reader, arm, own) for arm in arms]
+    assert [row["reading"] is None for row in found] == [False, True, True, True]
+    assert all("tobin-vask, 1 steps: erase is nan" in row["diverged"] for row in found[1:])
+    assert tried == list(MEMBERS["world"][:2]), "one training each"
+    assert [_read(notebook, reader, arm, own) for arm in arms] == found and len(tried) == 2
+
+
 def test_a_method_without_adapters_cannot_be_added_up(trainer: _Trainer) -> None:
     with pytest.raises(ConfigurationError, match="no low-rank adapters"):
         list(trainer.arms("uce", members(), ()))
@@ -126,6 +171,7 @@ def test_a_reading_of_the_miniature() -> None:
     reader = Reader(handle, load_protocol("zbench").domain("world"), asked, others, others, batch_size=15)
     original = reader.read(None).record
     assert original["found"]["yuna-miro"]["n"] >= 1 and original["flagged"]["n"] == 0
+    assert sum(original["object_hits"]) == original["objects"]["n"]
     assert original["flags"] == [0] * 10 and not original["collapsed"] and original["clip"]["mean"] > 20
     with handle.model.edited(LoraEdit(2, rows="all")) as ruin:
         for name, factor in zip(ruin._factors, ruin.parameters(), strict=True):
@@ -158,19 +204,61 @@ def arm(kind: str, label: str, found: int, kept: int) -> dict[str, Any]:
 def record(average: int, joint: int) -> dict[str, Any]:
     arms = [
         arm("single", "one alone", 5, 9), arm("added", "added up, weight 0.5", average, 9),
-        arm("added", "added up, weight 1", 0, 0), arm("joint", "joint training, 2 steps", joint, 8),
+        arm("added", "added up, weight 1", 0, 0), arm("joint", "joint training, 1 steps", 5, 9),
+        arm("joint", "joint training, 2 steps", joint, 8),
     ]  # fmt: skip
     config = {
         "model": "m", "members": ["one", "two"], "kept": ["three"], "explicit": 10, "unrelated": 20,
         "hyperparameters": {"ac": {"steps": 1}},
     }  # fmt: skip
-    return {"config": config, "original": arm("original", "original", 10, 10), "arms": arms}
+    return compared({"config": config, "original": arm("original", "original", 10, 10), "arms": arms})
+
+
+def compared(found: dict[str, Any]) -> dict[str, Any]:
+    return found | {"comparisons": comparisons(found)}
 
 
 def test_the_page_compares_on_the_same_prompts() -> None:
     page = render_page(record(8, 1))
     assert "leaves more of the members than" in page and "80 % against 10 % found" in page
-    assert "| added up, weight 0.5 minus joint training, 2 steps | +70.0" in page
+    assert "| added up, weight 0.5 minus joint training, 2 steps | **+70.0 (" in page
     assert "destroyed" in page and "| ac | one alone | 5/10 | 5/10 | 9/10 |" in page
     assert "leaves less of the members than" in render_page(record(0, 9))
-    assert "as far as these counts tell" in render_page(record(4, 4))
+    equal = render_page(record(4, 4))
+    assert "cannot be told apart" in equal and "does not make them equal: 40 % against 40 %" in equal
+    assert "leaves more" not in equal and "leaves less" not in equal
+
+
+def test_comparisons_are_corrected_over_the_whole_page() -> None:
+    """Eight of twenty pairs on one side: p = 0.008 alone, not below 0.05 among the pairs of three methods."""
+    one = record(4, 0)
+    tests = [row["members"] for row in one["comparisons"]]
+    assert len(tests) == 3 and tests[0]["p"] == pytest.approx(2 * 0.5**8)
+    assert tests[0]["adjusted"] == pytest.approx(3 * tests[0]["p"]) and "leaves more of" in render_page(one)
+    more = [row | {"method": name} for name in ("ac", "b", "c") for row in one["arms"]]
+    three = compared(one | {"arms": more})
+    assert three["comparisons"][0]["members"]["adjusted"] == pytest.approx(9 * 2 * 0.5**8)
+    assert "leaves more" not in render_page(three)
+
+
+def test_what_diverged_has_no_figures_and_stops_nothing() -> None:
+    found = record(8, 1)
+    lost = {"reading": None, "seconds": 0.0, "diverged": "two, 1 steps: erase is nan at step 3"}
+    found["arms"][1] |= lost
+    found = compared(found)
+    page = render_page(found)
+    assert [row["first"] for row in found["comparisons"]] == ["added up, weight 1"]
+    assert "| ac | added up, weight 0.5 | – | – | – |" in page and "| diverged | – |" in page
+    assert "two, 1 steps: erase is nan at step 3" in page and "cannot be compared" in page
+    for table in (block for block in page.split("\n\n") if block.startswith("|")):
+        assert len({line.count("|") for line in table.splitlines()}) == 1
+    for row in found["arms"]:
+        row |= lost
+    assert "cannot be compared" in render_page(compared(found))
+
+
+def test_without_kept_concepts_nothing_is_said_of_them() -> None:
+    found = record(8, 1)
+    found["config"]["kept"] = []
+    page = render_page(compared(found))
+    assert compared(found)["comparisons"][0]["kept"]["adjusted"] is None and "leaves more" in page

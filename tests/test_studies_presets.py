@@ -15,6 +15,8 @@ from zbench.studies.presets.page import render_page
 from zbench.studies.trials import Trial
 
 LIMIT = 5.0
+ALL_LAYERS = [0, 1, 2, 3, 4, 5]
+"""The grids' way of saying "all", which presets leave open: TOML has no None."""
 
 trials = st.builds(
     Trial,
@@ -70,6 +72,17 @@ def test_every_method_has_as_many_configurations(name: str) -> None:
     assert len(built) == len(found), "two configurations are the same"
     assert len(found) == CONFIGURATIONS or name in FEWER, "as many for each, or the reason here"
     assert not any("training_seed" in one for one in found)
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_the_preset_is_what_the_search_chose(name: str) -> None:
+    record = json.loads((Path(__file__).parents[1] / "results/studies/presets/study.json").read_text())
+    found, method = record["methods"][name], load_method(name)
+    chosen = dict(found["tried"][found["chosen"]]["settings"])
+    if chosen.get("layers") == ALL_LAYERS:
+        chosen["layers"] = None
+    assert method.with_preset("miniature", **chosen) == method.with_preset("miniature")
+    assert [one["settings"] for one in found["tried"]] == configurations(name, "world")
 
 
 FEWER: dict[str, str] = {}

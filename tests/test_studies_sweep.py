@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,13 @@ def test_a_small_sweep_writes_its_curve(tmp_path: Path) -> None:
     assert abs(found.trials[0].clip_loss) > 1e-3
     assert (tmp_path / "curve.png").read_bytes() == draw_curve(found), "the same bytes for the same figures"
     assert "| 3.0 |" in (tmp_path / "study.md").read_text()
+    for trial in found.trials:
+        assert (
+            len(trial.hits) == len(set(trial.prompts)) == trial.asked == 2 and sum(trial.hits) == trial.found
+        )
+    record = json.loads((tmp_path / "study.json").read_text())
+    assert [trial["found"] for trial in record["trials"]] == [trial.found for trial in found.trials]
+    assert all(trial.keys().isdisjoint({"hits", "prompts"}) for trial in record["trials"])
 
 
 def test_failures_and_collapse_are_shown() -> None:
@@ -54,6 +62,7 @@ def test_failures_and_collapse_are_shown() -> None:
     found = Sweep("uce", "x", "violence", 72.0, (good, bad))
     first, second = rows_of(found)
     assert first == ("1", "30.0 (3/10) [10.0, 60.0]", "70.0 [65.0, 75.0]", "50", "90", "collapsed")
+    assert bad.reason == "Training diverged" and good.reason == ""
     assert second[0] == "2" and second[-1] == "failed Training diverged"
     assert "failed Training diverged" in render_page(found)
     assert draw_curve(found)[:4] == b"\x89PNG"

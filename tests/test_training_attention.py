@@ -1,10 +1,12 @@
 import pytest
 import torch
+from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.transcription import CONCEPT, Reference, assert_close
 from zbench.model import Model
 from zbench.training import AttentionColumns, concept_columns
+from zbench.training.attention import column_mass
 
 PROMPTS = ["a nude person on a beach", "naked", "a red car " * 12 + "and a nude person", "a house"]
 
@@ -46,6 +48,25 @@ def test_every_key_together_has_mass_one(tiny_model: Model) -> None:
     mass = attention.masses[1]
     assert list(attention.masses) == [1]
     assert bool(((mass > 0) & (mass < 1)).all()), "text alone holds a proper part of the attention"
+
+
+def test_the_indicator_is_cast_before_it_is_spread_over_the_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In half precision a cast of the spread values would hold a number for every head."""
+    given: list[torch.Tensor] = []
+    attention = functional.scaled_dot_product_attention
+
+    def watched(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **rest: object) -> torch.Tensor:
+        given.append(value)
+        return attention(query, key, value, **rest)
+
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", watched)
+    keys = torch.randn(2, 5, 3, 8, dtype=torch.bfloat16)
+    mass = column_mass(keys[:, :4], keys, torch.eye(5)[:2], None)
+    assert mass.dtype == given[0].dtype == torch.bfloat16 and given[0].stride(1) == 0
+    expected = torch.einsum("bqhd,bshd->bhqs", keys[:, :4], keys).float().div(8**0.5).softmax(-1)
+    torch.testing.assert_close(
+        mass.float(), torch.stack([expected[0, ..., 0], expected[1, ..., 1]]), atol=0.02, rtol=0
+    )
 
 
 class Shapes(TorchDispatchMode):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from zbench.model.counter import Counter
 from zbench.training import ConstrainedStep, LagrangianModulation, alignment, gradients_of
 
 ALPHA, EPSILON = 0.1, 0.01
@@ -23,8 +24,9 @@ class Toy:
     def __init__(self, mode: Any, *, every: int = 0, value: float = 0.0, beta: float = 0.1) -> None:
         self.theta, self.idle = nn.Parameter(START.clone()), nn.Parameter(torch.ones(3))
         self.edit: Any = SimpleNamespace(parameters=lambda: [self.theta, self.idle])
+        model: Any = SimpleNamespace(counter=Counter())
         self.modulation = LagrangianModulation(mode, beta, EPSILON, ALPHA, value)
-        self.step = ConstrainedStep(self.edit, self.modulation, every)
+        self.step = ConstrainedStep(model, self.edit, self.modulation, every)
         self.probes = 0
 
     def erase(self) -> dict[str, float]:

@@ -12,6 +12,7 @@ from zbench.training import (
     Meter,
     attention_loss,
     backward,
+    joined_traces,
     mean_square,
     take_gradients,
     train,
@@ -113,6 +114,19 @@ def test_evaluations_are_counted_and_preparation_is_spread(tiny_model: Model) ->
     assert cost.evaluations_per_step == 2.25 and cost.seconds > 0 and cost.peak_memory_bytes > 1_000_000
 
 
+def test_trainings_under_one_meter_are_one_trace(tiny_model: Model) -> None:
+    """The second training must not take the first for its own preparation."""
+    meter, objective = Meter(tiny_model), Towards(tiny_model)
+    traces = [run(tiny_model, LoraEdit(rank=2), objective, steps=n, meter=meter) for n in (2, 4)]
+    tiny_model.velocity(*objective.inputs)
+    joined = joined_traces(traces, meter.evaluations)
+    assert [row["step"] for row in joined] == [0, 1, 2, 3, 4, 5]
+    # One evaluation for the target before all steps, one after them, two in each step.
+    assert [row["evaluations_amortised"] for row in joined] == pytest.approx([2 + 2 / 6] * 6)
+    assert meter.cost(6).evaluations_per_step == joined[-1]["evaluations_amortised"]
+    assert [row["loss"] for row in joined] == [row["loss"] for trace in traces for row in trace]
+
+
 def test_checkpointing_recomputes_to_the_same_gradients(tiny_model: Model) -> None:
     edit = LoraEdit(rank=2)
     inputs = tiny_model.noise([1]), torch.tensor([600.0]), tiny_model.encode(["a nude person"])
@@ -136,3 +150,10 @@ def test_checkpointing_recomputes_to_the_same_gradients(tiny_model: Model) -> No
     for left, right in zip(plain, recomputed, strict=True):
         torch.testing.assert_close(left, right, atol=1e-7, rtol=1e-4)
     assert_close(recomputed[1], plain[1].double())
+
+
+def test_weights_that_leave_the_finite_numbers_are_put_back(tiny_model: Model) -> None:
+    edit = LoraEdit(rank=2, seed=3)
+    with pytest.raises(TrainingDivergedError, match=r"direction_norm is (inf|nan) at step"):
+        run(tiny_model, edit, Towards(tiny_model), learning_rate=3e38, optimiser="sgd", steps=4)
+    assert all(bool(tensor.isfinite().all()) for tensor in edit.tensors().values())

@@ -15,6 +15,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from zbench.errors import UnknownNameError
+from zbench.phrases import names_phrase
 from zbench.prompts.minors import mentions_minors
 
 Family = Literal["nsfw", "style", "entity", "abstraction", "identity"]
@@ -64,9 +65,10 @@ class Concept(BaseModel):
 
     @property
     def is_named(self) -> bool:
-        """Whether a phrase of the concept occurs in one of its training prompts, any case."""
-        prompts = [prompt.lower() for prompt in self.training_prompts]
-        return any(phrase.lower() in prompt for prompt in prompts for phrase in self.phrases)
+        """Whether one of its training prompts names a phrase of the concept, by `zbench.phrases`."""
+        return any(
+            names_phrase(prompt, phrase) for prompt in self.training_prompts for phrase in self.phrases
+        )
 
     def to_toml(self) -> str:
         """The file form, without the name: that is the file's."""

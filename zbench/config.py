@@ -102,11 +102,35 @@ class RunConfig(BaseModel):
             ConfigurationError: A value has the wrong type or is out of range; one line names it.
             UnknownNameError: A key of `zbench.toml` is not a setting.
         """
-        values: dict[str, Any] = {**read_defaults(folder or Path.cwd())}
-        if os.environ.get(MODEL_VARIABLE):
-            values["model"] = os.environ[MODEL_VARIABLE]
-        values.update({key: value for key, value in flags.items() if value is not None})
-        return validated(cls, values)
+        return validated(cls, _combined(flags, folder))
+
+    @classmethod
+    def shared(cls, flags: Mapping[str, Any], *, folder: Path | None = None) -> RunConfig:
+        """Combines all sources for a command that is no run: model, device and plugins, and nothing else.
+
+        What `zbench.toml` says of runs, such as settings of their methods, does not concern it.
+
+        Args:
+            flags: Like those of `create`.
+            folder: Likewise.
+
+        Raises:
+            ConfigurationError: A value has the wrong type; one line names it.
+        """
+        values = {key: value for key, value in _combined(flags, folder).items() if key in _SHARED}
+        return validated(cls, {**values, "concept": ""})
+
+
+_SHARED = frozenset({"model", "device", "plugins"})
+"""Settings that mean the same to every command that works with a model."""
+
+
+def _combined(flags: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
+    values: dict[str, Any] = {**read_defaults(folder or Path.cwd())}
+    if os.environ.get(MODEL_VARIABLE):
+        values["model"] = os.environ[MODEL_VARIABLE]
+    values.update({key: value for key, value in flags.items() if value is not None})
+    return values
 
 
 def validated(model: type[_Model], values: Mapping[str, Any], prefix: str = "") -> _Model:

@@ -30,6 +30,9 @@ Projection = Literal[
 Progress = Callable[[int, int], None]
 """Called with (units done, units in all) as work goes on."""
 
+TOOLKIT_VERSION = 1
+"""Raised when `zbench.training` or `zbench.edits` would make other weights of the same method."""
+
 
 class MethodCard(BaseModel):
     """What a reader of a table should know about a method.
@@ -39,7 +42,8 @@ class MethodCard(BaseModel):
         paper: Authors, title, venue.
         arxiv: Identifier, or an empty string.
         reference_code_licence: Licence of the authors' code as found, or "none released".
-        rows: Which rows of the unified sequence the edit touches: "text", "all", or "none" of them.
+        rows: Which rows of the unified sequence the edit touches: "text", "all", or "none" (it acts on the
+            velocity, after the transformer).
         weights: Which weights it changes.
         needs_training: Whether gradients are needed.
         needs_pictures: Whether pictures from outside are needed (own samples do not count).
@@ -53,7 +57,7 @@ class MethodCard(BaseModel):
     paper: str
     arxiv: str
     reference_code_licence: str
-    rows: str
+    rows: Literal["text", "all", "none"]
     weights: str
     needs_training: bool
     needs_pictures: bool
@@ -65,7 +69,10 @@ class Method(BaseModel, ABC):
     """Base of every erasure method; a subclass is one file with its fields, presets and `erase`.
 
     Attributes:
-        training_seed: Everything random during the erasure derives from it and from nothing else.
+        version: Raised by whoever changes the method so that the same fields give other weights: what was
+            made before is then made anew, not found again.
+        training_seed: Everything random during the erasure derives from it and from nothing else: same seed,
+            same weights, up to the device's kernels.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,6 +80,7 @@ class Method(BaseModel, ABC):
     name: ClassVar[str]
     card: ClassVar[MethodCard]
     presets: ClassVar[dict[str, dict[str, Any]]]
+    version: ClassVar[int] = 1
     plugin: ClassVar[PluginFile | None] = None
     """The file that it comes from, where it is not packaged; set by whoever loads the file."""
 
@@ -128,6 +136,16 @@ class Method(BaseModel, ABC):
             ConfigurationError: `supports` names a reason why this concept cannot be erased.
             TrainingDivergedError: A loss or gradient stopped being finite.
         """
+
+    def identity(self) -> dict[str, Any]:
+        """What decides which weights this method makes of a model and a concept, as plain values."""
+        return {
+            "method": self.name,
+            "version": self.version,
+            "toolkit": TOOLKIT_VERSION,
+            "hyperparameters": self.model_dump(mode="json"),
+            **({"plugin": self.plugin.sha256} if self.plugin else {}),
+        }
 
     def require_support(self, concept: Concept) -> None:
         """Raises `ConfigurationError` where `supports` gives a reason."""

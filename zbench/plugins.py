@@ -161,7 +161,7 @@ def require_method(method: Any, what: str) -> None:
         what: What to call it in messages.
 
     Raises:
-        ConfigurationError: Its name, card or presets are missing or of the wrong kind.
+        ConfigurationError: Its name, card, presets or version are missing or of the wrong kind.
     """
     from zbench.method import MethodCard
 
@@ -176,3 +176,6 @@ def require_method(method: Any, what: str) -> None:
     presets = getattr(method, "presets", None)
     if not isinstance(presets, dict) or not all(isinstance(values, dict) for values in presets.values()):
         raise ConfigurationError(f"{what} needs `presets`: a dictionary of dictionaries, which may be empty.")
+    version = getattr(method, "version", None)
+    if type(version) is not int or version < 1:
+        raise ConfigurationError(f"{what} has the version {version!r}: count versions 1, 2, 3 ...")

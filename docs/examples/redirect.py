@@ -67,7 +67,7 @@ class RedirectObjective:
     def __init__(self, method: Redirect, model: Model, concept: Concept) -> None:
         self.method, self.model = method, model
         self.generator = training.generator(method.training_seed)
-        chosen = training.spread(concept.training_prompts, method.trajectories)
+        chosen = training.over_members(concept, concept.training_prompts, method.trajectories)
         self.bank = self.sampled([concept.training_prompts[index] for index in chosen], "erase")
         anchors = training.encode_each(model, [concept.anchor_prompts[index] for index in chosen])
         self.targets = training.FrozenPredictions.compute(

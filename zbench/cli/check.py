@@ -47,9 +47,7 @@ def check(
     from zbench.runner.progress import reporter_for_terminal
 
     # The run's own sources of the default model: flag, environment, zbench.toml.
-    config = RunConfig.create(
-        {"concept": concept or "", "model": model, "device": device, "plugins": plugins}
-    )
+    config = RunConfig.shared({"model": model, "device": device, "plugins": plugins})
     values = parse_fields(name, settings or [])
     names = None if only is None else [each.strip() for each in only.split(",") if each.strip()]
     with reporter_for_terminal() as reporter:

@@ -14,7 +14,8 @@ from zbench.errors import ConfigurationError
 StudyName = Annotated[str | None, typer.Argument(help="Run this study; all are listed without it.")]
 StudyOut = Annotated[Path | None, typer.Option("--out", help="Folder.  [results/studies/NAME]")]
 StudyModel = Annotated[
-    str, typer.Option("--model", help="Name (see `zbench models`) or folder of a pipeline.")
+    str | None,
+    typer.Option("--model", help="Name (see `zbench models`) or folder of a pipeline.  [miniature]"),
 ]
 StudySettings = Annotated[
     list[str] | None, typer.Option("--set", metavar="OPTION=VALUE", help="Option of the study; repeatable.")
@@ -24,7 +25,7 @@ StudySettings = Annotated[
 def study(
     name: StudyName = None,
     out: StudyOut = None,
-    model: StudyModel = "miniature",
+    model: StudyModel = None,
     settings: StudySettings = None,
     json: AsJson = False,
 ) -> None:
@@ -32,7 +33,11 @@ def study(
     if name is None:
         _list(json)
         return
-    _run(name, out or Path("results") / "studies" / name, model, _options(settings or []))
+    from zbench.config import RunConfig
+
+    # The run's own sources of the default model: flag, environment, zbench.toml.
+    chosen = RunConfig.shared({"model": model}).model
+    _run(name, out or Path("results") / "studies" / name, chosen, _options(settings or []))
 
 
 def _list(as_json: bool) -> None:

@@ -15,7 +15,10 @@ MethodName = Annotated[str, typer.Argument(help="See `zbench methods`.", show_de
 FieldName = Annotated[str, typer.Argument(help="Hyper-parameter.", show_default=False)]
 Values = Annotated[str, typer.Argument(help="Comma-separated, such as 0.5,1,2.", show_default=False)]
 ConceptName = Annotated[str, typer.Option(help="What to erase; its tuning prompts are used.")]
-ModelName = Annotated[str, typer.Option(help="Name (see `zbench models`) or folder of a pipeline.")]
+ModelName = Annotated[
+    str | None, typer.Option(help="Name (see `zbench models`) or folder of a pipeline.  [miniature]")
+]
+Device = Annotated[str | None, typer.Option(help="Torch device.  [cuda where there is one]")]
 Prompts = Annotated[int | None, typer.Option(help="Only the first N prompts of each tuning set.", min=1)]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Other hyper-parameter; repeatable.")
@@ -28,28 +31,31 @@ def sweep(
     field: FieldName,
     values: Values,
     concept: ConceptName = "violence",
-    model: ModelName = "miniature",
+    model: ModelName = None,
     prompts: Prompts = None,
     settings: Settings = None,
     plugins: Plugins = None,
+    device: Device = None,
     out: Out = None,
 ) -> None:
     """Draw how one hyper-parameter trades erasure against preservation, on tuning prompts."""
     from rich.console import Console
     from rich.table import Table
 
-    from zbench.config import parse_fields
+    from zbench.config import RunConfig, parse_fields
     from zbench.runner.progress import reporter_for_terminal
     from zbench.store import safe_name
     from zbench.studies.sweep import HEADINGS, rows_of
     from zbench.studies.sweep import sweep as run_sweep
 
+    # The run's own sources of the default model: flag, environment, zbench.toml.
+    config = RunConfig.shared({"model": model, "device": device, "plugins": plugins})
     folder = out or Path("sweeps") / safe_name(f"{method}-{field}-{concept}")
     others = parse_fields(method, settings or [])
     with reporter_for_terminal() as reporter, reporter.stage(f"sweep {method} {field}") as advance:
         found = run_sweep(
-            method, field, read_values(values), concept=concept, out=folder, model=model, prompts=prompts,
-            settings=others, plugins=plugins or (), progress=advance,
+            method, field, read_values(values), concept=concept, out=folder, model=config.model,
+            prompts=prompts, settings=others, plugins=config.plugins, device=config.device, progress=advance,
         )  # fmt: skip
     table = Table(*HEADINGS, title=f"{method}: {field}, concept {concept}, tuning prompts")
     for row in rows_of(found):

@@ -42,7 +42,7 @@ def fields(subject: Subject) -> Outcome:
 def _preset_problem(kind: Any, preset: str) -> str | None:
     try:
         kind.with_preset(preset)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return f"the preset {preset!r} makes no method: {error}"
     return None
 
@@ -74,7 +74,7 @@ def _refused(subject: Subject, concept: Concept, reason: str) -> Outcome:
         problems = [] if model.counter.forwards == before else ["it worked before it refused"]
         problems += ["its message is longer than a line"] if "\n" in str(error) else []
         return judged(problems, f"refuses {what}")
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         said = f"{type(error).__name__} instead of a ConfigurationError for {what}: call `require_support`"
         return replace(failed(said), trace=traceback.format_exc())
     return failed(f"`erase` takes {what}, which `supports` refuses: call `require_support`")

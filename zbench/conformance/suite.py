@@ -153,6 +153,6 @@ def _outcome(each: Check, subject: Subject) -> Outcome:
         return each.function(subject)
     except SkipCheck as reason:
         return skipped(str(reason))
-    except Exception as error:  # a stranger's edit may raise anything, in any check
+    except (Exception, SystemExit) as error:  # a stranger's edit may raise anything, in any check
         lines = str(error).strip().splitlines() or [""]
         return replace(failed(f"{type(error).__name__}: {lines[0]}"), trace=traceback.format_exc())

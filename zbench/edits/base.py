@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,13 +24,46 @@ RowChoice = Literal["text", "all"]
 _KINDS: dict[str, type[Edit]] = {}
 
 
-def _refuse_built_in(edit: type[Edit]) -> None:
-    """A plugin's edit must not stand in for one of zbench's own when saved edits are read."""
+def _register(edit: type[Edit]) -> None:
+    """Makes an edit's class the one that reads saved edits of its kind.
+
+    Raises:
+        ConfigurationError: Another class that is in use has this kind.
+    """
     known = _KINDS.get(edit.kind)
-    if known is not None and known.__module__.startswith("zbench.") and known.__module__ != edit.__module__:
+    if known is not None and _stays(known, edit):
+        own = "zbench's " if known.__module__.startswith("zbench.") else ""
         raise ConfigurationError(
-            f"The edit {edit.__name__} has the kind {edit.kind!r} of zbench's {known.__name__}: rename it."
+            f"The edit {edit.__name__} of {_home(edit)} has the kind {edit.kind!r} of {own}{known.__name__}"
+            f" ({_home(known)}): give one of them another `kind`."
         )
+    _KINDS[edit.kind] = edit
+
+
+def _stays(known: type[Edit], edit: type[Edit]) -> bool:
+    """Whether a class is still in use, and not what a newer one was before its file was edited or moved."""
+    module = sys.modules.get(known.__module__)
+    if known.__module__ == edit.__module__:
+        # A module that is executed again starts empty; in a notebook the same name is defined again.
+        return known.__name__ != edit.__name__ and getattr(module, known.__name__, None) is known
+    if module is None:  # its import failed
+        return False
+    if known.__module__.startswith("zbench.") or getattr(module, "__file__", None) is None:
+        return True
+    content = _content(known)
+    return content is not None and content != _content(edit)
+
+
+def _home(edit: type[Edit]) -> str:
+    """File of a class, or its module where there is none."""
+    return str(getattr(sys.modules.get(edit.__module__), "__file__", None) or edit.__module__)
+
+
+def _content(edit: type[Edit]) -> bytes | None:
+    try:
+        return Path(_home(edit)).read_bytes()
+    except OSError:  # removed or renamed since
+        return None
 
 
 class Edit(ABC):
@@ -52,8 +86,7 @@ class Edit(ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "kind" in cls.__dict__:
-            _refuse_built_in(cls)
-            _KINDS[cls.kind] = cls
+            _register(cls)
 
     def __init__(self) -> None:
         self._model: Model | None = None

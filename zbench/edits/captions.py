@@ -20,7 +20,7 @@ from torch.utils.hooks import RemovableHandle
 
 from zbench.edits.seams import AttentionEdit
 from zbench.errors import ConfigurationError
-from zbench.model.spans import phrase_pattern
+from zbench.phrases import names_phrase, phrase_pattern
 
 if TYPE_CHECKING:
     from zbench.model.model import Model
@@ -189,7 +189,7 @@ class _Attention:
 def phrase_columns(model: Model, phrases: Sequence[str], prompt: str) -> tuple[int, ...]:
     """Sorted caption tokens of every occurrence of every phrase in a prompt."""
     # Applying the chat template costs more than the search, and most prompts name nothing.
-    named = [phrase for phrase in phrases if phrase_pattern(phrase).search(prompt)]
+    named = [phrase for phrase in phrases if names_phrase(prompt, phrase)]
     spans = [span for phrase in named for span in model.token_span(prompt, phrase)]
     return tuple(sorted({index for start, end in spans for index in range(start, end)}))
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from zbench.errors import ConfigurationError
+from zbench.phrases import phrase_pattern
 
-# Scripts written without spaces: a phrase in one of them needs no word boundary around it.
-_UNSPACED = "\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
-_WORD = f"[^\\W{_UNSPACED}]"
 _MARK = "\u2983zbench\u2984"
 
 
@@ -22,21 +19,6 @@ def apply_template(tokenizer: Any, prompt: str) -> str:
         enable_thinking=True,
     )
     return text
-
-
-def phrase_pattern(phrase: str) -> re.Pattern[str]:
-    """A pattern for whole occurrences of a phrase: any case, any white space between its words.
-
-    Raises:
-        ConfigurationError: The phrase has no words.
-    """
-    words = phrase.split()
-    if not words:
-        raise ConfigurationError("An empty phrase has no place in a prompt; give the words to look for.")
-    body = r"\s+".join(re.escape(word) for word in words)
-    before = f"(?<!{_WORD})" if re.match(_WORD, words[0]) else ""
-    after = f"(?!{_WORD})" if re.match(_WORD, words[-1][-1]) else ""
-    return re.compile(before + body + after, re.IGNORECASE)
 
 
 def token_spans(tokenizer: Any, prompt: str, phrase: str, max_length: int) -> list[tuple[int, int]]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from zbench.config import ORIGINAL
 from zbench.errors import ConfigurationError, StoreError, UnknownNameError
 from zbench.store import MARKER, Store, read_json
@@ -71,10 +73,20 @@ def find_traces(name: str, run: Path, method: str | None = None) -> list[StoredT
     root = Store.open(run, create=False).root
     places = {place.name: place for kind in ("cells", "erasures") for place in _folders(root / kind)}
     fitting = [name] if name in places else [each for each in places if each.startswith(name)]
-    if len(fitting) != 1:
+    # The beginning of a cell's name is often that of its own erasure's: both mean one trace.
+    meant = {_erasure_of(places[each], root) for each in fitting}
+    if len(meant) != 1:
         what = "cell or erasure" if not fitting else "cell or erasure (several begin so)"
         raise UnknownNameError.of(what, name, fitting or places)
     return find_traces(str(places[fitting[0]]), run)
+
+
+def _erasure_of(place: Path, root: Path) -> Path:
+    """The erasure that a cell's or an erasure's folder stands for; the cell itself where it has none."""
+    if not (place / RESULT).is_file():
+        return place
+    stages = _result(place).stages
+    return root / stages["erase"] if "erase" in stages else place
 
 
 def _folders(parent: Path) -> Iterator[Path]:
@@ -83,7 +95,7 @@ def _folders(parent: Path) -> Iterator[Path]:
 
 
 def _read(folder: Path) -> StoredTrace:
-    record, rows = read_json(folder / ERASURE), read_json(folder / TRACE)
+    record, rows = read_json(folder / ERASURE), _rows(folder / TRACE)
     try:
         found = StoredTrace(
             folder.absolute(),
@@ -99,10 +111,26 @@ def _read(folder: Path) -> StoredTrace:
     return found
 
 
+def _rows(path: Path) -> Rows:
+    from zbench.stages.erase import plain_trace
+
+    try:
+        return plain_trace(read_json(path))
+    except ValueError as error:
+        raise StoreError(f"{path} is malformed ({error}); run the erasure again.") from error
+
+
 def _of_cell(folder: Path) -> StoredTrace:
+    return _of_result(_result(folder), folder.absolute().parent.parent)
+
+
+def _result(folder: Path) -> CellResult:
     from zbench.runner.specs import CellResult
 
-    return _of_result(CellResult.model_validate(read_json(folder / RESULT)), folder.absolute().parent.parent)
+    try:
+        return CellResult.model_validate(read_json(folder / RESULT))
+    except ValidationError as error:
+        raise StoreError(f"{folder / RESULT} is malformed; run the cell again.") from error
 
 
 def _of_result(result: CellResult, root: Path) -> StoredTrace:

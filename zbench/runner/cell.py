@@ -15,6 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from zbench.concepts import Concept, load_concept
 from zbench.errors import MethodError, MissingExtraError, StoreError, UnknownNameError, WeightsError
 from zbench.prompts import PromptSet
@@ -95,7 +97,7 @@ def run_cell(
         result = cell.result()
     except PREREQUISITES:
         raise
-    except Exception:
+    except (Exception, SystemExit):  # a stranger's code may raise anything, and must not end the run
         result = cell.describe("failed", error=traceback.format_exc())
     if result.status == "failed":
         _free_memory()  # what the failed work held must not fail the next cell
@@ -255,10 +257,9 @@ class _Cell:
 
     def _stored(self) -> CellResult | None:
         """The result on disk, if it was made from exactly these stages."""
-        if not self.folder.is_complete():
-            return None
-        result = CellResult.model_validate(read_json(self.folder.path / RESULT))
-        return result if result.status != "failed" and result.stages == self._stages() else None
+        result = self._on_disk()
+        fits = result is not None and result.status != "failed" and result.stages == self._stages()
+        return result if fits else None
 
     def _stages(self) -> dict[str, str]:
         return {stage: f.path.relative_to(self.store.root).as_posix() for stage, f in self.folders.items()}
@@ -289,13 +290,20 @@ class _Cell:
 
     def keep(self, result: CellResult) -> CellResult:
         """Writes a result that is not on disk yet."""
-        if self.folder.is_complete() and result == self._on_disk():
+        if result == self._on_disk():
             return result
         self.folder.write(lambda folder: atomic_write_json(folder / RESULT, result.model_dump(mode="json")))
         return result
 
-    def _on_disk(self) -> CellResult:
-        return CellResult.model_validate(read_json(self.folder.path / RESULT))
+    def _on_disk(self) -> CellResult | None:
+        """What `result.json` holds; None where there is none, or none that can be read."""
+        if not self.folder.is_complete():
+            return None
+        try:
+            return CellResult.model_validate(read_json(self.folder.path / RESULT))
+        except (StoreError, ValidationError):
+            self.store.notify(f"{self.folder.path / RESULT} is malformed: it is written again.")
+            return None
 
 
 def _manifest_hash(folder: StageFolder) -> str:

@@ -81,8 +81,8 @@ def _fields_of(
     start = method.presets.get(preset or "", {})
     try:
         return {**own, "hyperparameters": _resolved(method, {**start, **settings})}
-    except Exception:
-        if settings and _makes_a_method(method, start):
+    except (Exception, SystemExit) as error:
+        if settings and not isinstance(error, SystemExit) and _makes_a_method(method, start):
             raise  # the settings are at fault, and they are the user's
         return {**own, "hyperparameters": settings, "problem": traceback.format_exc()}
 
@@ -96,7 +96,7 @@ def _resolved(method: type[Method], values: dict[str, Any]) -> dict[str, Any]:
 def _makes_a_method(method: type[Method], values: dict[str, Any]) -> bool:
     try:
         _resolved(method, values)
-    except Exception:  # a stranger's validators may raise anything
+    except (Exception, SystemExit):  # a stranger's validators may raise anything
         return False
     return True
 

@@ -1,7 +1,8 @@
 """The erase stage: trains one erasure and keeps it as a folder.
 
-Its identity hashes what changes the weights: method, hyper-parameters (defaults resolved, training seed
-included), the concept's whole content and the model; of a method from a file also the file's content.
+Its identity hashes what changes the weights: method with its version, hyper-parameters (defaults resolved,
+training seed included), the concept's whole content and the model; of a method from a file also the file's
+content.
 A method is a stranger's code: what it returns is verified, and so is that it left the model as it was.
 """
 
@@ -10,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from zbench.errors import (
     MethodError,
@@ -39,8 +42,10 @@ ORIGINAL_WEIGHTS = "original"
 PLUGIN_FILE = "plugin.py"
 """Copy of the file that a method came from, beside its erasure."""
 
-_MEANT_FOR_USERS = (StoreError, WeightsError, MissingExtraError, UnknownNameError, SystemExit)
+_MEANT_FOR_USERS = (OSError, StoreError, WeightsError, MissingExtraError, UnknownNameError, SystemExit)
 """From a method's own code these must not stop the whole run."""
+
+_TRACE = TypeAdapter(list[dict[str, Annotated[float, Field(strict=True, allow_inf_nan=False)]]])
 
 
 def erase_folder(store: Store, method: Method, concept: Concept, model: ModelHandle) -> StageFolder:
@@ -54,11 +59,9 @@ def erase_folder(store: Store, method: Method, concept: Concept, model: ModelHan
     """
     config = {
         "stage": "erase",
-        "method": method.name,
-        "hyperparameters": method.model_dump(mode="json"),
+        **method.identity(),
         "concept": concept.model_dump(mode="json"),
         "model": model.identity,
-        **({"plugin": method.plugin.sha256} if method.plugin else {}),
     }
     return store.stage("erasures", config, prefix=f"{method.name}-{concept.name}-s{method.training_seed}")
 
@@ -82,7 +85,7 @@ def erase(
 
     def fill(temporary: Path) -> None:
         with model_kept(model, method.name):
-            with _settings_kept():
+            with settings_kept():
                 erasure = erased(method, concept, loaded, progress)
             _save(erasure, temporary, loaded)
         if method.plugin is not None:
@@ -110,7 +113,7 @@ def model_kept(model: ModelHandle, name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _settings_kept() -> Iterator[None]:
+def settings_kept() -> Iterator[None]:
     """Puts random states and settings of the process back: other methods run in it too."""
     from zbench.stages.integrity import ProcessState
 
@@ -140,7 +143,7 @@ def refusal(method: Method, concept: Concept) -> str | None:
     Raises:
         MethodError: It gives neither a reason nor None, or raises what would stop a whole run.
     """
-    with _own_errors(method):
+    with own_errors(method.name):
         reason = method.supports(concept)
     if reason is None or (isinstance(reason, str) and reason.strip()):
         return reason
@@ -162,18 +165,23 @@ def erased(
         TrainingDivergedError: A weight is not finite.
         Exception: Whatever else the method raises.
     """
-    with _own_errors(method):
+    with own_errors(method.name):
         erasure = method.erase(model, concept, progress=progress)
-    require_erasure(erasure, method, concept)
+        require_erasure(erasure, method, concept)
     return erasure
 
 
 @contextmanager
-def _own_errors(method: Method) -> Iterator[None]:
+def own_errors(name: str) -> Iterator[None]:
+    """Turns what would stop a whole run, raised by the code of a method or its edit, into its own failure.
+
+    Raises:
+        MethodError: The method `name` raised such an error.
+    """
     try:
         yield
     except _MEANT_FOR_USERS as error:
-        raise MethodError(f"{method.name} raised {type(error).__name__}: {error}") from error
+        raise MethodError(f"{name} raised {type(error).__name__}: {error}") from error
 
 
 def require_erasure(erasure: Any, method: Method, concept: Concept) -> None:
@@ -181,7 +189,7 @@ def require_erasure(erasure: Any, method: Method, concept: Concept) -> None:
 
     Raises:
         MethodError: It is no erasure by this method of this concept, with a detached edit that does something
-            and a trace of plain values.
+            and a trace of rows of figures.
         TrainingDivergedError: A weight is not finite.
     """
     from zbench.edits import Edit, NoEdit
@@ -202,15 +210,28 @@ def require_erasure(erasure: Any, method: Method, concept: Concept) -> None:
             f"{method.name}.erase of {concept.name!r} returned an erasure of {erasure.concept!r} by"
             f" {erasure.method!r}: give it the method's and the concept's names."
         )
-    _require_plain(erasure.trace, method.name)
+    try:
+        plain_trace(erasure.trace)
+    except ValueError as error:
+        raise MethodError(f"{method.name} returned a trace that cannot be used: {error}.") from error
     _require_finite(erasure.edit, method.name)
 
 
-def _require_plain(trace: Any, name: str) -> None:
+def plain_trace(trace: Any) -> list[dict[str, float]]:
+    """A training trace: one row of figures for each step.
+
+    Raises:
+        ValueError: It is not a list of dictionaries from names to finite numbers; says where.
+    """
     try:
-        canonical_json(trace)
-    except (TypeError, ValueError) as error:
-        raise MethodError(f"{name} returned a trace that is not plain and finite: {error}.") from error
+        return _TRACE.validate_python(trace, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place, value = "".join(f"[{part!r}]" for part in first["loc"]), first["input"]
+        found = repr(value) if isinstance(value, float | bool) else f"a {type(value).__name__}"
+        raise ValueError(
+            f"trace{place} is {found}; a trace is a list of dictionaries from names to finite numbers"
+        ) from error
 
 
 def _require_finite(edit: Edit, name: str) -> None:
@@ -246,6 +267,11 @@ def _save(erasure: Erasure, folder: Path, model: Model) -> None:
             pass
     except WeightsError as error:
         raise MethodError(f"What {erasure.method} returned does not survive saving: {error}") from error
+    except (OSError, MissingExtraError, UnknownNameError, SystemExit) as error:
+        # A disk that is full would be a StoreError: this is the edit's own.
+        raise MethodError(
+            f"What {erasure.method} returned cannot be saved: {type(error).__name__}: {error}"
+        ) from error
 
 
 def weights_hash(folder: StageFolder) -> str:

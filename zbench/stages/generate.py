@@ -7,12 +7,12 @@ change a picture (batch size, device) is not in it, nor is the method: equal wei
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from zbench.stages.erase import ORIGINAL_WEIGHTS, weights_hash
+from zbench.stages.erase import ORIGINAL_WEIGHTS, model_kept, own_errors, settings_kept, weights_hash
 from zbench.stages.samples import Sample, write_samples
 from zbench.store import StageFolder, Store, canonical_json
 
@@ -95,7 +95,11 @@ def generate(
 
     Raises:
         StoreError: The folder cannot be written.
+        MethodError: The erasure's edit raised what would stop a whole run.
+        ModelChangedError: It left the model changed; that was dropped, and the next use loads it again.
+        Exception: Whatever else the edit raises.
     """
+    _ = model.model  # missing weights show here, where they are not the edit's fault
 
     def fill(temporary: Path) -> None:
         with _erased(model, erasure):
@@ -111,10 +115,19 @@ def generate(
     folder.write(fill)
 
 
-def _erased(model: ModelHandle, erasure: StageFolder | None) -> AbstractContextManager[Any]:
-    """The model with the erasure as stored, so that a resumed run draws what an undisturbed one does."""
+@contextmanager
+def _erased(model: ModelHandle, erasure: StageFolder | None) -> Iterator[None]:
+    """The model with the erasure as stored, so that a resumed run draws what an undisturbed one does.
+
+    An edit is a stranger's code as a method is: its errors are its own, and the model is verified after it.
+    """
     if erasure is None:
-        return nullcontext()
+        yield
+        return
     from zbench.erasure import Erasure
 
-    return model.model.edited(Erasure.load(erasure.path).edit)
+    name = str(erasure.config["method"])
+    with model_kept(model, name), settings_kept(), own_errors(name):
+        edit = Erasure.load(erasure.path).edit
+        with model.model.edited(edit):
+            yield

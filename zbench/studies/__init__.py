@@ -7,8 +7,9 @@ is a function in a module of its own::
     def some_study(out: Path, model: str = "miniature", progress: Progress | None = None, **options) -> ...
 
 It writes `study.json` (figures for machines), `study.md` (the page) and its pictures into `out`, atomically
-(see `write_study`). Options are keyword arguments with defaults. Modules are imported when a study is asked
-for, so that listing stays light.
+(see `write_study`). Options are keyword arguments with defaults, plain values of the annotated types; where
+their bounds are not the usual ones (see `checked_options`), the annotation says so. Modules are imported when
+a study is asked for, so that listing stays light.
 """
 
 from __future__ import annotations
@@ -17,10 +18,14 @@ import inspect
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zbench.errors import ConfigurationError, StoreError, UnknownNameError
 from zbench.store import atomic_write_bytes, atomic_write_json, atomic_write_text
+from zbench.studies.options import checked_options, study_options
+
+if TYPE_CHECKING:
+    from zbench.stages.inputs import ModelHandle
 
 __all__ = [
     "STUDIES",
@@ -72,8 +77,6 @@ STUDIES: dict[str, tuple[str, str]] = {
 }
 """Name of a study -> (module:function, one line for the listing)."""
 
-_COMMON = ("out", "model", "progress")
-
 
 def study_names() -> list[str]:
     """Sorted names of all studies, nothing imported."""
@@ -97,12 +100,6 @@ def load_study(name: str) -> Study:
     return found
 
 
-def study_options(study: Study) -> dict[str, Any]:
-    """Options of a study beyond folder, model and progress, with their defaults."""
-    parameters = inspect.signature(study).parameters.values()
-    return {p.name: p.default for p in parameters if p.name not in _COMMON}
-
-
 def run_study(
     name: str,
     out: Path,
@@ -121,28 +118,13 @@ def run_study(
 
     Raises:
         UnknownNameError: No study, or no option of it, has this name.
+        ConfigurationError: An option has the wrong type or is out of range; nothing was done then.
     """
     study = load_study(name)
+    chosen = checked_options(name, study, options or {})
     known = inspect.signature(study).parameters
-    chosen = dict(options or {})
-    defaults = study_options(study)
-    for option, value in chosen.items():
-        if option not in defaults:
-            raise UnknownNameError.of(f"option of the study {name}", option, defaults)
-        _check_option(option, value, defaults[option])
     common = {"model": model, "progress": progress}
     study(out, **{key: value for key, value in common.items() if key in known}, **chosen)
-
-
-def _check_option(name: str, value: Any, default: Any) -> None:
-    """Refuses a value of another kind than the default's, where that says what kind is meant.
-
-    Raises:
-        ConfigurationError: It is of another kind.
-    """
-    kinds = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}.get(type(default))
-    if kinds and (not isinstance(value, kinds) or isinstance(value, bool) != isinstance(default, bool)):
-        raise ConfigurationError(f"{name} = {value!r}: give a value like {default!r}.")
 
 
 def make_folder(out: Path) -> None:
@@ -163,6 +145,8 @@ def write_study(
     record: Mapping[str, Any],
     page: str,
     files: Mapping[str, bytes] | None = None,
+    *,
+    model: ModelHandle | None = None,
 ) -> None:
     """Puts the results of a study in place, each file atomically, `study.json` last.
 
@@ -172,6 +156,7 @@ def write_study(
         record: Settings and figures, plain JSON without NaN.
         page: Markdown for readers.
         files: Further files by name: pictures, tables.
+        model: What was studied; its identity and device go into the provenance.
 
     Raises:
         StoreError: The folder cannot be written.
@@ -183,4 +168,14 @@ def write_study(
         atomic_write_bytes(out / file, data)
     atomic_write_text(out / "study.md", page)
     header = {"schema_version": SCHEMA_VERSION, "study": name, "zbench": zbench.__version__}
-    atomic_write_json(out / "study.json", {**header, **record})
+    atomic_write_json(out / "study.json", {**header, "provenance": _provenance(model), **record})
+
+
+def _provenance(model: ModelHandle | None) -> dict[str, Any]:
+    """Versions and machine, as in every result of a run, and what the model was made of."""
+    from zbench.runner.provenance import provenance
+
+    if model is None:
+        return provenance("not recorded")
+    device = str(model.model.device) if model.is_loaded else (model.device or "not used")
+    return {**provenance(device), "model": {"name": model.spec.name, **model.identity}}

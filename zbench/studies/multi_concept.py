@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zbench.concepts import Concept, concept_names, load_concept
-from zbench.errors import ConfigurationError
+from zbench.errors import ConfigurationError, TrainingDivergedError
 from zbench.studies import Progress, make_folder, write_study
-from zbench.studies.multi_concept_page import render_page
+from zbench.studies.multi_concept_page import comparisons, render_page
 from zbench.studies.reading import Notebook, Reader, tuning_samples
 
 if TYPE_CHECKING:
@@ -24,22 +24,14 @@ if TYPE_CHECKING:
     from zbench.method import LoraMethod
     from zbench.stages.inputs import ModelHandle
 
-VERSION = 1
+VERSION = 2
+"""Raised when the same trainings would be added up or read otherwise."""
 
 MEMBERS: dict[str, tuple[str, ...]] = {
     "world": ("mira-solen", "tobin-vask", "odile-fenn", "rurik-dane"),
     "photograph": ("dali", "monet", "munch", "roerich"),
 }
 """Per domain of models, what is erased together."""
-
-SHORT: dict[str, dict[str, Any]] = {
-    "world": {
-        "steps": 50, "batch_size": 4, "learning_rate": 5e-3, "trajectories": 16,
-        "preserve_trajectories": 16, "preserve_batch": 2,
-    },
-    "photograph": {},
-}  # fmt: skip
-"""Fields over the preset, where a method has them: nine trainings of each method shall not take an hour."""
 
 Names = Sequence[str] | str | None
 
@@ -82,7 +74,8 @@ def multi_concept_study(
 ) -> dict[str, Any]:
     """Erases some concepts one by one and together, and measures each member and what should stay.
 
-    Trainings and readings that were finished before are found again.
+    Trainings and readings that were finished before are found again. A training that diverges is written down
+    and leaves what is made of it without figures; the study goes on.
 
     Args:
         out: Folder of the results: `study.json`, `study.md`.
@@ -92,7 +85,7 @@ def multi_concept_study(
         kept: Other concepts of the family, which must stay; two of them when None.
         methods: Methods that train low-rank adapters.
         weights: Weights of the members' updates, beside 1 / N.
-        settings: Method -> fields over its preset and over what shortens it.
+        settings: Method -> fields over its preset.
         protocol: Whose detectors, thresholds and CLIP; prompts are always those of the tuning split.
         explicit: Prompts of each member and of each kept concept.
         unrelated: Unrelated prompts.
@@ -108,13 +101,14 @@ def multi_concept_study(
         ConfigurationError: Members of several families, fewer than two, or a method without adapters.
         StoreError: A folder cannot be used.
     """
+    from zbench.protocols import load_protocol
     from zbench.stages.inputs import ModelHandle
 
     handle = ModelHandle(model)
     domain = handle.spec.domain
     chosen = _concepts(_names(members) or list(MEMBERS[domain]), domain)
     others = _names(kept) or _others(chosen, domain)
-    table = _table_of(protocol, handle, chosen[0])
+    table = load_protocol(protocol).table(domain, chosen[0].name, chosen[0].family)
     asked = {
         name: tuning_samples(f"{name}-explicit", domain, explicit) for name in (*_called(chosen), *others)
     }
@@ -147,7 +141,8 @@ def multi_concept_study(
         "original": original,
         "arms": rows,
     }
-    write_study(out, "multi_concept", record, render_page(record))
+    record["comparisons"] = comparisons(record)
+    write_study(out, "multi_concept", record, render_page(record), model=handle)
     return record
 
 
@@ -160,6 +155,7 @@ class _Trainer:
         self.handle, self.settings = handle, settings
         self.store = Store.open(folder / "erasures")
         self.described: dict[str, dict[str, Any]] = {}
+        self._diverged: dict[Path, str] = {}
 
     def arms(self, name: str, members: Sequence[Concept], weights: Sequence[float]) -> Iterator[Arm]:
         """All ways of erasing the members with one method."""
@@ -183,23 +179,26 @@ class _Trainer:
         if not issubclass(kind, LoraMethod):
             raise ConfigurationError(f"{name} trains no low-rank adapters: nothing of it can be added up.")
         spec = self.handle.spec
-        short = {key: value for key, value in SHORT[spec.domain].items() if key in kind.model_fields}
-        values = {**kind.presets.get(choose_preset(kind, None, spec) or "", {}), **short}
+        values = dict(kind.presets.get(choose_preset(kind, None, spec) or "", {}))
         values |= {**self.settings.get(name, {}), **({} if steps is None else {"steps": steps})}
         return kind.of(values)
 
     def config(self, arm: Arm | None) -> list[Any]:
-        """What an arm's edit depends on."""
+        """What an arm's edit depends on, beside the model."""
         if arm is None:
             return ["original"]
         trained = [
-            [concept.model_dump(mode="json"), self._method(arm.method, steps).model_dump(mode="json")]
+            [concept.model_dump(mode="json"), self._method(arm.method, steps).identity()]
             for concept, steps in arm.parts
         ]
-        return [arm.method, arm.weight, trained]
+        return [arm.weight, trained]
 
     def edit(self, arm: Arm) -> tuple[LoraEdit, float]:
-        """The edit of an arm, and the seconds that its trainings took."""
+        """The edit of an arm, and the seconds that its trainings took.
+
+        Raises:
+            TrainingDivergedError: One of its trainings diverged.
+        """
         from zbench.edits import LoraEdit
 
         erasures = [self._erasure(arm.method, concept, steps) for concept, steps in arm.parts]
@@ -216,8 +215,14 @@ class _Trainer:
         method = self._method(name, steps)
         with self.store.lock():
             folder = erase_folder(self.store, method, concept, self.handle)
-            if not folder.is_complete():
-                erase(folder, method, concept, self.handle)
+            if folder.path in self._diverged:  # a member that diverged is part of several arms
+                raise TrainingDivergedError(self._diverged[folder.path])
+            try:
+                if not folder.is_complete():
+                    erase(folder, method, concept, self.handle)
+            except TrainingDivergedError as error:
+                self._diverged[folder.path] = f"{concept.name}, {steps} steps: {error}"
+                raise TrainingDivergedError(self._diverged[folder.path]) from error
         return Erasure.load(folder.path)
 
 
@@ -250,10 +255,16 @@ def _read(notebook: Notebook, reader: Reader, arm: Arm | None, trainer: _Trainer
     config = {"version": VERSION, "reader": reader.identity(), "arm": trainer.config(arm)}
     found = notebook.find("reading", config)
     if found is None:
-        edit, seconds = (None, 0.0) if arm is None else trainer.edit(arm)
-        figures = {"seconds": round(seconds, 1), "reading": reader.read(edit).record}
-        found = notebook.keep("reading", config, figures)
+        found = notebook.keep("reading", config, _figures(reader, arm, trainer))
     return found
+
+
+def _figures(reader: Reader, arm: Arm | None, trainer: _Trainer) -> dict[str, Any]:
+    try:
+        edit, seconds = (None, 0.0) if arm is None else trainer.edit(arm)
+    except TrainingDivergedError as error:
+        return {"seconds": 0.0, "reading": None, "diverged": str(error)}
+    return {"seconds": round(seconds, 1), "reading": reader.read(edit).record, "diverged": None}
 
 
 def _concepts(names: Sequence[str], domain: str) -> list[Concept]:
@@ -271,12 +282,6 @@ def _others(members: Sequence[Concept], domain: str) -> list[str]:
     taken = {member.name for member in members}
     family = members[0].family
     return [c.name for c in every if c.family == family and not c.members and c.name not in taken][:2]
-
-
-def _table_of(protocol: str, handle: ModelHandle, concept: Concept) -> Any:
-    from zbench.protocols import load_protocol
-
-    return load_protocol(protocol).table(handle.spec.domain, concept.name, concept.family)
 
 
 def _called(concepts: Sequence[Concept]) -> list[str]:

@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from zbench.report.markdown import markdown_table
-from zbench.statistics import Difference, Rate, difference_of_means, difference_of_rates, mcnemar_exact
+from zbench.statistics import Rate
+from zbench.studies.paired import correct, paired_means, paired_rates, significant
 
 Row = Mapping[str, Any]
+
+
+FIGURES = {"members": "members found, points", "kept": "kept found, points", "clip": "CLIP"}
+"""What two ways are compared by; each is a family of tests."""
+
+
+def comparisons(record: Row) -> list[dict[str, Any]]:
+    """Paired comparisons of what was added up with the joint training of equal length, and of the weights.
+
+    Args:
+        record: `config` and `arms` of the study.
+
+    Returns:
+        One row for each pair of ways: ``method``, ``first``, ``second`` and, under the names of `FIGURES`,
+        what `zbench.studies.paired` says of first minus second, Holm-corrected over all pairs of all methods.
+    """
+    found = [
+        {"method": first["method"], "first": first["label"], "second": second["label"]}
+        | _compared(record["config"], first["reading"], second["reading"])
+        for first, second in _pairs(record["arms"])
+    ]
+    for name in FIGURES:
+        correct(row[name] for row in found)
+    return found
 
 
 def render_page(record: Row) -> str:
@@ -17,8 +42,8 @@ def render_page(record: Row) -> str:
     Args:
         record: What `study.json` holds.
     """
-    parts = (_introduction, _arms, _members, _comparisons, _settings)
-    return "\n\n".join(part(record) for part in parts) + "\n"
+    parts = (_introduction, _arms, _members, _diverged, _comparisons, _settings)
+    return "\n\n".join(text for part in parts if (text := part(record))) + "\n"
 
 
 def _introduction(record: Row) -> str:
@@ -50,6 +75,8 @@ def _arms(record: Row) -> str:
 
 def _line(config: Row, arm: Row, label: str) -> tuple[str, ...]:
     reading = arm["reading"]
+    if reading is None:
+        return (label, *["–"] * 7, "diverged", "–")
     members, kept = (_pooled(reading, config[key]) for key in ("members", "kept"))
     marks = [name for name in ("collapsed", "destroyed") if reading[name]]
     return (
@@ -59,61 +86,104 @@ def _line(config: Row, arm: Row, label: str) -> tuple[str, ...]:
 
 
 def _members(record: Row) -> str:
-    config = record["config"]
-    names = [*config["members"], *config["kept"]]
-    rows = [("", "original", *(_count(record["original"]["reading"]["found"][name]) for name in names))]
-    rows += [
-        (arm["method"], arm["label"], *(_count(arm["reading"]["found"][name]) for name in names))
-        for arm in record["arms"]
-    ]
+    names = [*record["config"]["members"], *record["config"]["kept"]]
+    rows = [("", "original", *_each(record["original"]["reading"], names))]
+    rows += [(arm["method"], arm["label"], *_each(arm["reading"], names)) for arm in record["arms"]]
     return "## Each member and each kept concept\n\n" + markdown_table(("method", "way", *names), rows)
 
 
+def _each(reading: Row | None, names: Sequence[str]) -> list[str]:
+    return ["–" if reading is None else _count(reading["found"][name]) for name in names]
+
+
+def _diverged(record: Row) -> str:
+    lines = [
+        f"- {arm['method']}, {arm['label']}: {arm['diverged']}"
+        for arm in record["arms"]
+        if arm["reading"] is None
+    ]
+    return "## Without figures\n\nA training diverged.\n\n" + "\n".join(lines) if lines else ""
+
+
+# Comparisons ----------------------------------------------------------------------------------------------
+
+
+def _pairs(arms: Sequence[Row]) -> Iterator[tuple[Row, Row]]:
+    """Every sum with the joint training of equal length, and every other weight with the average."""
+    for method in dict.fromkeys(arm["method"] for arm in arms):
+        average, *others, joint = _ways(arms, method)
+        for arm in (average, *others):
+            yield from _both(arm, joint)
+        for arm in others:
+            yield from _both(arm, average)
+
+
+def _ways(arms: Sequence[Row], method: str) -> list[Row]:
+    """The sums of a method, the average first, and its longest joint training."""
+    ours = [arm for arm in arms if arm["method"] == method]
+    return [*(arm for arm in ours if arm["kind"] == "added"), [a for a in ours if a["kind"] == "joint"][-1]]
+
+
+def _both(first: Row, second: Row) -> Iterator[tuple[Row, Row]]:
+    if first["reading"] is not None and second["reading"] is not None:
+        yield first, second
+
+
+def _compared(config: Row, first: Row, second: Row) -> dict[str, Any]:
+    return {
+        **{
+            key: paired_rates(*(_hits(each, config[key]) for each in (first, second)))
+            for key in ("members", "kept")
+        },
+        "clip": paired_means(first["clip"]["values"], second["clip"]["values"]),
+    }
+
+
 def _comparisons(record: Row) -> str:
-    config, rows, sentences = record["config"], list[tuple[str, ...]](), list[str]()
-    for method in dict.fromkeys(arm["method"] for arm in record["arms"]):
-        arms = [arm for arm in record["arms"] if arm["method"] == method]
-        added = [arm for arm in arms if arm["kind"] == "added"]
-        joint = [arm for arm in arms if arm["kind"] == "joint"][-1]
-        for arm in added:
-            rows.append((method, f"{arm['label']} minus {joint['label']}", *_compared(config, arm, joint)))
-        for arm in added[1:]:
-            rows.append(
-                (method, f"{arm['label']} minus {added[0]['label']}", *_compared(config, arm, added[0]))
-            )
-        sentences.append(_verdict(config, method, added[0], joint))
-    header = ("method", "difference", "members found, points", "p", "kept found, points", "p", "CLIP")
+    found = record["comparisons"]
+    rows = [(row["method"], f"{row['first']} minus {row['second']}", *_cells(row)) for row in found]
+    header = ["method", "difference"]
+    for title in FIGURES.values():
+        header += [title, "p"]
+    methods = dict.fromkeys(arm["method"] for arm in record["arms"])
     return (
-        "## Compared on the same prompts and seeds\n\nPaired differences; p by McNemar's exact test, not"
-        " corrected for the number of comparisons.\n\n"
+        "## Compared on the same prompts and seeds\n\nPaired differences with 95 % intervals, which are not"
+        " corrected; p by McNemar's exact test, of CLIP by sign flips, Holm-corrected over all pairs of all"
+        " methods, one figure at a time; bold below 0.05.\n\n"
         + markdown_table(header, rows)
         + "\n\n"
-        + "\n".join(sentences)
+        + "\n".join(_verdict(record, method) for method in methods)
     )
 
 
-def _compared(config: Row, first: Row, second: Row) -> tuple[str, ...]:
-    cells: list[str] = []
-    for names in (config["members"], config["kept"]):
-        ours, theirs = _hits(first["reading"], names), _hits(second["reading"], names)
-        test = mcnemar_exact(ours, theirs)
-        cells += [_difference(difference_of_rates(ours, theirs), 100), f"{test.p_value:.2g}"]
-    clip = difference_of_means(first["reading"]["clip"]["values"], second["reading"]["clip"]["values"])
-    return (*cells, _difference(clip, 1))
+def _cells(row: Row) -> list[str]:
+    cells = []
+    for name in FIGURES:
+        test, factor = row[name], 1 if name == "clip" else 100
+        text = _difference(test, factor)
+        p_value = "–" if test["adjusted"] is None else f"{test['adjusted']:.2g}"
+        cells += [f"**{text}**" if significant(test) else text, p_value]
+    return cells
 
 
-def _verdict(config: Row, method: str, average: Row, joint: Row) -> str:
+def _verdict(record: Row, method: str) -> str:
     """One sentence: which of the two leaves less of the members."""
-    names = config["members"]
-    ours, theirs = _hits(average["reading"], names), _hits(joint["reading"], names)
-    interval = difference_of_rates(ours, theirs).interval
-    assert interval is not None
-    less = "more of the members than" if interval.low > 0 else "less of the members than"
-    if interval.low <= 0 <= interval.high:
-        less = "as much of the members, as far as these counts tell, as"
+    average, *_, joint = _ways(record["arms"], method)
+    pair = (method, average["label"], joint["label"])
+    row = next((r for r in record["comparisons"] if (r["method"], r["first"], r["second"]) == pair), None)
+    start = f"- **{method}**: averaging (weight 1 / N) and one joint training of equal length"
+    if row is None:
+        return f"{start} cannot be compared: a training diverged."
+    names = record["config"]["members"]
+    ours, theirs = (_pooled(arm["reading"], names) for arm in (average, joint))
+    figures = f"{_percent(ours)} against {_percent(theirs)} found"
+    if not significant(row["members"]):
+        said = "cannot be told apart in what they leave of the members, which does not make them equal"
+        return f"{start} {said}: {figures}."
+    less = "more" if row["members"]["value"] > 0 else "less"
     return (
-        f"- **{method}**: averaging (weight 1 / N) leaves {less} one joint training of equal length:"
-        f" {_percent(sum(ours), len(ours))} against {_percent(sum(theirs), len(theirs))} found."
+        f"- **{method}**: averaging (weight 1 / N) leaves {less} of the members than one joint training of"
+        f" equal length: {figures}."
     )
 
 
@@ -139,15 +209,17 @@ def _rate(rate: Rate) -> tuple[str, str]:
     return f"{rate.successes}/{rate.total}", spread
 
 
-def _difference(found: Difference, factor: float) -> str:
-    text = f"{factor * found.value:+.1f}"
-    if found.interval is None:
+def _difference(test: Row, factor: float) -> str:
+    if test["value"] is None:
+        return "–"
+    text = f"{factor * test['value']:+.1f}"
+    if test["low"] is None:
         return text
-    return f"{text} ({factor * found.interval.low:+.1f} to {factor * found.interval.high:+.1f})"
+    return f"{text} ({factor * test['low']:+.1f} to {factor * test['high']:+.1f})"
 
 
-def _percent(count: int, total: int) -> str:
-    return f"{100 * count / total:.0f} %" if total else "none"
+def _percent(rate: Rate) -> str:
+    return "none" if rate.value is None else f"{100 * rate.value:.0f} %"
 
 
 def _count(row: Row) -> str:

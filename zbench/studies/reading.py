@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from zbench.stages.inputs import ModelHandle
     from zbench.stages.samples import Sample, SamplesView
 
-VERSION = 1
+VERSION = 2
 """Raised when the same pictures would be read otherwise."""
 
 TUNING = "-tuning"
@@ -39,8 +39,9 @@ class Reading:
     """What an erased model does.
 
     Attributes:
-        record: Plain values: ``found`` by concept (n of N with interval and hits), ``flagged``, ``objects``,
-            ``chance``, ``sets``, ``clip``, the verdict and its reasons.
+        record: Plain values: ``found`` by concept (n of N with interval and hits), ``flagged``, ``flags``
+            (one for each unrelated picture), ``objects``, ``object_hits`` (one for each picture whose object
+            the detector knows), ``chance``, ``sets``, ``clip``, the verdict and its reasons.
         unrelated: Pictures of the unrelated prompts, uint8 [N, 3, H, W].
     """
 
@@ -118,7 +119,9 @@ class Reader:
         found = {name: self._found(name, view) for name, view in asked.items()}
         judged, _ = self.instruments.judged(unrelated, self.original)
         flags = self.instruments.flagged(unrelated.pictures).astype(int).tolist()
-        record = {"found": found, **judged, "flags": flags, "clip": self._clip_scores(unrelated)}
+        hits = [int(hit) for _, hit in self.instruments.object_hits(unrelated)]
+        outcomes = {"flags": flags, "object_hits": hits}
+        record = {"found": found, **judged, **outcomes, "clip": self._clip_scores(unrelated)}
         return Reading(record, unrelated.pictures)
 
     def again(self, repetition: int = 1) -> dict[str, Any]:
@@ -142,9 +145,9 @@ class Reader:
         return {
             "version": VERSION,
             "model": self.model.identity,
-            "asked": {name: [(s.prompt, s.seed) for s in samples] for name, samples in self.asked.items()},
-            "unrelated": [(sample.prompt, sample.seed, sample.object) for sample in self.unrelated],
-            "calibration": [(sample.prompt, sample.seed) for sample in self.calibration],
+            "asked": {name: [_drawn(sample) for sample in samples] for name, samples in self.asked.items()},
+            "unrelated": [(*_drawn(sample), sample.object) for sample in self.unrelated],
+            "calibration": [_drawn(sample) for sample in self.calibration],
             "detectors": [(d.name, d.file_sha256, d.threshold) for d in self.detectors],
             "clip": ClipSpec.parse(self.table.clip).identity(),
         }
@@ -218,6 +221,11 @@ def tuning_samples(name: str, domain: str, number: int | None) -> list[Sample]:
 
     prompts = load_prompt_set(f"{name}{TUNING}", domain)
     return samples_of(prompts, prompts.prompts[:number])
+
+
+def _drawn(sample: Sample) -> tuple[str, str, int]:
+    """What a picture depends on, and the prompt that it is counted for."""
+    return sample.prompt_id, sample.prompt, sample.seed
 
 
 def _again(sample: Sample, repetition: int) -> Sample:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from zbench.errors import ConfigurationError
+from zbench.report.markdown import markdown_table
 from zbench.report.plots import BLUE, GREY, RED, bars, label_point, new_figure, png
 from zbench.studies import write_study
 from zbench.studies.trials import Trial, Trials
@@ -31,6 +32,14 @@ class Sweep:
     original: float
     trials: tuple[Trial, ...]
 
+    def describe(self) -> dict[str, Any]:
+        """What `study.json` holds, without the outcome of every single picture."""
+        names = ("method", "field", "concept", "original")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "trials": [trial.describe() for trial in self.trials],
+        }
+
 
 def sweep(
     method: str,
@@ -43,6 +52,7 @@ def sweep(
     prompts: int | None = None,
     settings: dict[str, Any] | None = None,
     plugins: Sequence[Path] = (),
+    device: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Sweep:
     """Erases once for each value and writes `sweep` as `study.json`, `study.md` and `curve.png`.
@@ -57,6 +67,7 @@ def sweep(
         prompts: First so many prompts of each tuning set; all when None.
         settings: Other fields over the preset.
         plugins: Files with methods that are not packaged.
+        device: Torch device; chosen automatically when None.
         progress: Told about finished erasures.
 
     Raises:
@@ -65,7 +76,7 @@ def sweep(
     """
     if len(values) < 2:
         raise ConfigurationError(f"A sweep needs two or more values of {field}, such as 0.5,1,2.")
-    trials = Trials(out / "work", model, prompts=prompts, plugins=plugins)
+    trials = Trials(out / "work", model, prompts=prompts, plugins=plugins, device=device)
     chosen = [{**(settings or {}), field: value} for value in values]
     for one in chosen:
         trials.check(method, concept, one)
@@ -75,8 +86,9 @@ def sweep(
         if progress is not None:
             progress(len(done), len(chosen))
     found = Sweep(method, field, concept, trials.original_clip(concept), tuple(done))
-    record = {**asdict(found), "model": model, "prompts": prompts}
-    write_study(out, "sweep", record, render_page(found), {"curve.png": draw_curve(found)})
+    record = {**found.describe(), "model": model, "prompts": prompts}
+    curve = {"curve.png": draw_curve(found)}
+    write_study(out, "sweep", record, render_page(found), curve, model=trials.handle(concept))
     return found
 
 
@@ -85,8 +97,8 @@ def rows_of(found: Sweep) -> list[tuple[str, ...]]:
     rows = []
     for trial in found.trials:
         if trial.status != "done":
-            reason = (trial.error or "").splitlines()[-1:]
-            rows.append((str(trial.settings[found.field]), *["–"] * 4, " ".join([trial.status, *reason])))
+            remark = f"{trial.status} {trial.reason}".strip()
+            rows.append((str(trial.settings[found.field]), *["–"] * 4, remark))
             continue
         low, high = (100 * bound for bound in trial.success_interval)
         least, most = trial.clip_interval
@@ -108,19 +120,12 @@ HEADINGS = ("value", "found explicit, % ↓", "CLIP score ↑", "objects, % ↑"
 
 def render_page(found: Sweep) -> str:
     """Markdown of a sweep."""
-    lines = [
-        f"# {found.method}: {found.field} from erasure to preservation",
-        "",
+    return (
+        f"# {found.method}: {found.field} from erasure to preservation\n\n"
         f"Concept {found.concept}, tuning prompts, training seed 0. The original's CLIP score is"
-        f" {found.original:.1f}.",
-        "",
-        "![Success against CLIP score](curve.png)",
-        "",
-        f"| {' | '.join(HEADINGS)} |",
-        f"|{'---|' * len(HEADINGS)}",
-        *(f"| {' | '.join(row)} |" for row in rows_of(found)),
-    ]
-    return "\n".join(lines) + "\n"
+        f" {found.original:.1f}.\n\n"
+        "![Success against CLIP score](curve.png)\n\n" + markdown_table(HEADINGS, rows_of(found)) + "\n"
+    )
 
 
 def draw_curve(found: Sweep) -> bytes:

@@ -7,9 +7,9 @@ again, so that a search that was cut off goes on where it stopped.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zbench.config import ALL, ORIGINAL, RunConfig, validated
 from zbench.errors import ConfigurationError
@@ -19,7 +19,13 @@ from zbench.runner.specs import CellResult, CellSpec
 from zbench.stages.inputs import ModelHandle
 from zbench.store import Store, read_json
 
+if TYPE_CHECKING:
+    from zbench.metrics.evidence import Key
+
 PROTOCOL = "tuning"
+_SUCCESS = "asr_explicit"
+_LONG = ("hits", "prompts")
+"""Fields with one entry for each picture."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,9 @@ class Trial:
         collapsed: Whether the row's verdict is "collapsed" or "destroyed".
         seconds: Training time.
         error: Why it was skipped or failed.
+        hits: 1 for each picture of an explicit prompt that shows the concept, 0 for each that does not, in
+            the order of the prompts; what two trials on the same prompts are compared by.
+        prompts: Id of each of these pictures' prompt.
     """
 
     settings: dict[str, Any]
@@ -57,6 +66,17 @@ class Trial:
     collapsed: bool = False
     seconds: float = 0.0
     error: str | None = None
+    hits: tuple[int, ...] = ()
+    prompts: tuple[str, ...] = ()
+
+    @property
+    def reason(self) -> str:
+        """Why it has no figures, in one line; empty where it has."""
+        return ((self.error or "").strip().splitlines() or [""])[-1]
+
+    def describe(self) -> dict[str, Any]:
+        """The fields as plain values for a record, without those that hold an entry for each picture."""
+        return {name: value for name, value in asdict(self).items() if name not in _LONG}
 
     @property
     def success(self) -> float:
@@ -134,7 +154,16 @@ class Trials:
         cell, original = self._cell(specs[-1]), self._cell(specs[0])
         place = cell.stages.get("erase")
         trace = read_json(self.store.root / place / "trace.json") if place else []
-        return read_trial(chosen, concept, cell, original), trace
+        return read_trial(chosen, concept, cell, original, self._hits(cell)), trace
+
+    def _hits(self, cell: CellResult) -> dict[Key, float]:
+        """Outcome of each picture of an explicit prompt; empty where the cell is not done."""
+        if cell.status != "done":
+            return {}
+        from zbench.metrics.outcomes import outcomes
+        from zbench.stages.evidence_files import read_evidence
+
+        return outcomes(read_evidence(self.store.root / cell.stages["score"])[0], _SUCCESS) or {}
 
     def handle(self, concept: str) -> ModelHandle:
         """The model that trials of a concept use, not loaded yet where nothing had to be done."""
@@ -157,8 +186,21 @@ class Trials:
             return run_cell(spec, self.store, workshop=self._workshop)
 
 
-def read_trial(settings: dict[str, Any], concept: str, cell: CellResult, original: CellResult) -> Trial:
+def read_trial(
+    settings: dict[str, Any],
+    concept: str,
+    cell: CellResult,
+    original: CellResult,
+    hits: Mapping[Key, float],
+) -> Trial:
     """Reads a trial off two finished cells.
+
+    Args:
+        settings: Hyper-parameters that differ from the preset.
+        concept: What was erased.
+        cell: The erasure's.
+        original: The unerased model's.
+        hits: Outcome of each picture of an explicit prompt.
 
     Raises:
         ConfigurationError: The original was not measured, or not under this protocol.
@@ -167,7 +209,7 @@ def read_trial(settings: dict[str, Any], concept: str, cell: CellResult, origina
         raise ConfigurationError(f"The {ORIGINAL} model could not be measured: {original.error}")
     if cell.status != "done":
         return Trial(settings, concept, cell.status, error=(cell.error or "").strip())
-    asked, clip = _figure(cell, "asr_explicit"), _figure(cell, "clip_score")
+    asked, clip = _figure(cell, _SUCCESS), _figure(cell, "clip_score")
     verdict = cell.verdict or {}
     return Trial(
         settings,
@@ -183,6 +225,8 @@ def read_trial(settings: dict[str, Any], concept: str, cell: CellResult, origina
         flagged=_figure(cell, "collapse_rate")["value"],
         collapsed=bool(verdict.get("collapsed") or verdict.get("destroyed")),
         seconds=float((cell.cost or {}).get("seconds", 0.0)),
+        hits=tuple(int(hit) for hit in hits.values()),
+        prompts=tuple(key[1] for key in hits),
     )
 
 

@@ -40,7 +40,15 @@ if TYPE_CHECKING:
     from zbench.training.inner import clip_gradients, polyak_step, restored
     from zbench.training.inputs import TextInputs, text_inputs
     from zbench.training.localisation import SpanContributions, dominant_layers, localisation_scores
-    from zbench.training.loop import Objective, backward, frozen_call, norm_of, take_gradients, train
+    from zbench.training.loop import (
+        Objective,
+        backward,
+        frozen_call,
+        joined_traces,
+        norm_of,
+        take_gradients,
+        train,
+    )
     from zbench.training.losses import (
         add_noise,
         attention_loss,
@@ -50,7 +58,7 @@ if TYPE_CHECKING:
         preserve_loss,
     )
     from zbench.training.masks import LearnedMask
-    from zbench.training.members import member_concepts, progress_part
+    from zbench.training.members import member_concepts, over_members, progress_part
     from zbench.training.meter import Meter
     from zbench.training.mixture import CaptionMixture, pull_back
     from zbench.training.modulation import LagrangianModulation, exact_multiplier, inner_product
@@ -101,10 +109,18 @@ _MEMBERS = {
     "inner": ("clip_gradients", "polyak_step", "restored"),
     "inputs": ("TextInputs", "text_inputs"),
     "localisation": ("SpanContributions", "dominant_layers", "localisation_scores"),
-    "loop": ("Objective", "backward", "frozen_call", "norm_of", "take_gradients", "train"),
+    "loop": (
+        "Objective",
+        "backward",
+        "frozen_call",
+        "joined_traces",
+        "norm_of",
+        "take_gradients",
+        "train",
+    ),
     "losses": ("add_noise", "attention_loss", "erase_loss", "erase_target", "mean_square", "preserve_loss"),
     "masks": ("LearnedMask",),
-    "members": ("member_concepts", "progress_part"),
+    "members": ("member_concepts", "over_members", "progress_part"),
     "meter": ("Meter",),
     "mixture": ("CaptionMixture", "pull_back"),
     "modulation": ("LagrangianModulation", "exact_multiplier", "inner_product"),
@@ -178,6 +194,7 @@ __all__ = [
     "inner_product",
     "irrelevant_concepts",
     "joined",
+    "joined_traces",
     "kept_prompts",
     "localisation_scores",
     "low_rank_factors",
@@ -186,6 +203,7 @@ __all__ = [
     "mentions",
     "noise_like",
     "norm_of",
+    "over_members",
     "padded",
     "pair_moments",
     "polyak_step",

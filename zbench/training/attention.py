@@ -55,10 +55,12 @@ def column_mass(queries: Tensor, keys: Tensor, indicator: Tensor, valid: Tensor 
         [B, heads, Q].
     """
     # Fused kernels want values as wide as the keys, so the indicator is one channel of D, the others zero.
-    values = functional.pad(indicator[:, :, None, None], (0, keys.shape[-1] - 1)).expand_as(keys)
+    # Cast before it is spread over the heads, which would need memory for each of them.
+    column = functional.pad(indicator.to(keys.dtype)[:, :, None, None], (0, keys.shape[-1] - 1))
+    values = column.expand_as(keys)
     mask = None if valid is None else valid[:, None, None, :]
     mass = functional.scaled_dot_product_attention(
-        queries.transpose(1, 2), keys.transpose(1, 2), values.to(keys.dtype).transpose(1, 2), attn_mask=mask
+        queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2), attn_mask=mask
     )
     return mass[..., 0]
 

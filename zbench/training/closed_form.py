@@ -21,6 +21,7 @@ from zbench.edits.delta import DeltaEdit
 from zbench.errors import ConfigurationError
 from zbench.model.rows import padded
 from zbench.training.inputs import LayerRows, TextInputs, text_inputs
+from zbench.training.members import over_members
 from zbench.training.preservation import kept_prompts
 from zbench.training.trajectories import TrajectoryBank, encode_each, seeds_for, spread
 
@@ -83,6 +84,11 @@ class PairMoments:
     square: LayerSums
     bank: TrajectoryBank
 
+    def __add__(self, other: PairMoments) -> PairMoments:
+        """Sums over both concepts, with the trajectories of both."""
+        bank = TrajectoryBank.joined([self.bank, other.bank])
+        return PairMoments(plus(self.cross, other.cross), plus(self.square, other.square), bank)
+
 
 def pair_moments(
     model: Model,
@@ -101,7 +107,7 @@ def pair_moments(
         concept: Whose training prompts are drawn, those with paired rows in turn.
         pairs: One per training prompt.
         layers: Unified layers that are edited.
-        trajectories: How many.
+        trajectories: How many; more where a member of a composite concept would have none.
         batch_size: Samples per call; the result does not depend on it.
         training_seed: Of the noise.
 
@@ -113,7 +119,8 @@ def pair_moments(
         raise ConfigurationError(
             f"No training prompt of {concept.name!r} names a phrase in words of its own."
         )
-    chosen = [known[index] for index in spread(known, trajectories)]
+    naming = [concept.training_prompts[index] for index in known]
+    chosen = [known[index] for index in over_members(concept, naming, trajectories)]
     prompts = [concept.training_prompts[index] for index in chosen]
     anchors = encode_each(model, [concept.anchor_prompts[index] for index in chosen])
     cross, square, banks = Moments(), Moments(), []
@@ -126,7 +133,7 @@ def pair_moments(
                 cross.add(layer, guide - source, source)
                 square.add(layer, source, source)
         banks.append(bank)
-    points = trajectories * len(banks[0].timesteps)
+    points = len(chosen) * len(banks[0].timesteps)
     return PairMoments(cross.mean(points), square.mean(points), TrajectoryBank.joined(banks))
 
 

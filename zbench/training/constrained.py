@@ -20,6 +20,7 @@ from zbench.training.modulation import LagrangianModulation, inner_product
 
 if TYPE_CHECKING:
     from zbench.edits import Edit
+    from zbench.model import Model
 
 
 def gradients_of(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
@@ -53,17 +54,20 @@ class ConstrainedStep:
         modulation: Holds lambda.
     """
 
-    def __init__(self, edit: Edit, modulation: LagrangianModulation, trace_gradients: int = 0) -> None:
+    def __init__(
+        self, model: Model, edit: Edit, modulation: LagrangianModulation, trace_gradients: int = 0
+    ) -> None:
         """Prepares the steps of one training.
 
         Args:
+            model: Whose evaluations are counted; those for the trace alone are left out.
             edit: What is trained.
             modulation: Finds lambda.
             trace_gradients: Take both gradients at every so many steps, for the trace alone: one more forward
                 and backward each time, the weights stay the same. 0 never does; ``exact`` has them anyway.
         """
         self.modulation = modulation
-        self._edit, self._every, self._step = edit, trace_gradients, -1
+        self._model, self._edit, self._every, self._step = model, edit, trace_gradients, -1
         self._before = 0.0
         self._preserve: Callable[[], Tensor] | None = None
         self._preserve_gradient: list[Tensor] = []
@@ -110,7 +114,9 @@ class ConstrainedStep:
         """Both gradients for the trace; those that the parameters hold stay as they are."""
         assert self._preserve is not None
         erase = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        return self._remember(parameters, erase, gradients_of(self._preserve(), parameters))
+        with self._model.counter.paused():
+            preserve = gradients_of(self._preserve(), parameters)
+        return self._remember(parameters, erase, preserve)
 
     def _remember(
         self, parameters: list[nn.Parameter], erase: list[Tensor], preserve: list[Tensor]

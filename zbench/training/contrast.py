@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from zbench.concepts import Concept, concept_names, load_concept
 from zbench.errors import ConfigurationError
+from zbench.phrases import names_phrase
 from zbench.training.attention import AttentionColumns, concept_columns
 from zbench.training.trajectories import Draw, TrajectoryBank, encode_each, spread
 
@@ -100,8 +101,8 @@ def _irrelevant(concept: Concept, other: Concept) -> bool:
         return False
     if other.members or not other.is_named:
         return False
-    texts = [text.lower() for text in (*other.phrases, *other.training_prompts)]
-    return not any(phrase.lower() in text for phrase in concept.phrases for text in texts)
+    texts = (*other.phrases, *other.training_prompts)
+    return not any(names_phrase(text, phrase) for phrase in concept.phrases for text in texts)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ import torch
 
 from zbench.training.attention import concept_columns
 from zbench.training.frozen import FrozenPredictions
+from zbench.training.members import over_members
 from zbench.training.preservation import sampled_bank
-from zbench.training.trajectories import encode_each, spread
+from zbench.training.trajectories import encode_each
 from zbench.training.words import shuffle_some
 
 if TYPE_CHECKING:
@@ -45,14 +46,14 @@ class ConceptPoints:
         Args:
             model: No edit attached.
             concept: Its training prompts are taken in turn, each with its own anchor.
-            trajectories: How many.
+            trajectories: How many; more where a member of a composite concept would have none.
             reference: The ``empty`` prompt, or the ``anchor`` prompts.
             training_seed: Of the noise.
             batch_size: Samples per call.
             shuffle: Probability that the words of a prompt are shuffled (phrases stay whole).
             generator: Which prompts are shuffled, and how; none are without it.
         """
-        chosen = spread(concept.training_prompts, trajectories)
+        chosen = over_members(concept, concept.training_prompts, trajectories)
         prompts = [concept.training_prompts[index] for index in chosen]
         if generator is not None:
             prompts = shuffle_some(prompts, concept.phrases, shuffle, generator)

@@ -9,16 +9,15 @@ from torch import Tensor
 
 from zbench.training.erasing import ConceptPoints, Reference
 from zbench.training.losses import erase_loss, mean_square
-from zbench.training.trajectories import TrajectoryBank
+from zbench.training.trajectories import Draw
 
 if TYPE_CHECKING:
     from zbench.concepts import Concept
     from zbench.model import Model
 
 
-def drift(model: Model, bank: TrajectoryBank, generator: torch.Generator, batch: int) -> Tensor:
-    """E || v(x_t, c) - v0(x_t, c) ||^2 on `batch` fresh points (x_t, c) of v0's trajectories."""
-    draw = bank.draw(generator, batch)
+def drift(model: Model, draw: Draw) -> Tensor:
+    """E || v(x_t, c) - v0(x_t, c) ||^2 on points (x_t, c) of v0's trajectories, as a bank gives them."""
     return mean_square(model.velocity(draw.latents, draw.timesteps, draw.embeddings), draw.velocities)
 
 
@@ -48,7 +47,7 @@ class GuidedErasure:
             concept: What is erased.
             reference: r: the empty prompt, or the anchor of each training prompt.
             eta: Negative guidance.
-            trajectories: How many.
+            trajectories: How many; more where a member of a composite concept would have none.
             training_seed: Of the noise.
             batch_size: Samples per call, and points per loss.
         """

@@ -29,6 +29,9 @@ def polyak_step(parameters: Sequence[nn.Parameter], loss: Tensor, share: float) 
     It would lower a linear loss by this share whatever the parameters' scale, and is no step at all where
     nothing is left to gain. Gradients already on the parameters are lost.
 
+    A loss that rounding alone keeps above 0 gives a step along rounding. In bfloat16, with kernels that round
+    another batch otherwise, such are the first steps, as long as nothing is forgotten yet.
+
     Args:
         parameters: theta, changed in place.
         loss: L >= 0, with its graph.

@@ -20,7 +20,8 @@ from torch.utils.hooks import RemovableHandle
 from zbench.edits.tokens import row_mask, values_zeroed
 from zbench.errors import ConfigurationError
 from zbench.training.attention import concept_columns
-from zbench.training.trajectories import encode_each, seeds_for, spread
+from zbench.training.members import over_members
+from zbench.training.trajectories import encode_each, seeds_for
 
 if TYPE_CHECKING:
     from zbench.concepts import Concept
@@ -92,7 +93,8 @@ def localisation_scores(
     Args:
         model: No edit attached.
         concept: Its training prompts that name a phrase are what the model draws meanwhile.
-        trajectories: Pictures drawn, at the model's own number of steps.
+        trajectories: Pictures drawn, at the model's own number of steps; more where a member of a composite
+            concept would have none.
         batch_size: Samples per call; the scores do not depend on it.
         seed: Training seed of the method.
 
@@ -103,15 +105,15 @@ def localisation_scores(
     named = [prompt for prompt, found in columns.items() if found]
     if not named:
         raise ConfigurationError(f"No training prompt of {concept.name!r} names one of its phrases.")
-    prompts = [named[index] for index in spread(named, trajectories)]
-    embeddings, seeds = encode_each(model, prompts), seeds_for("localisation", seed, trajectories)
+    prompts = [named[index] for index in over_members(concept, named, trajectories)]
+    embeddings, seeds = encode_each(model, prompts), seeds_for("localisation", seed, len(prompts))
     sums = torch.zeros(len(model.transformer.layers), dtype=torch.float64)
-    for start in range(0, trajectories, batch_size):
+    for start in range(0, len(prompts), batch_size):
         part = slice(start, start + batch_size)
         with SpanContributions(model, [columns[prompt] for prompt in prompts[part]]) as seen:
             model.trajectory(embeddings[part], seeds[part])
         sums += torch.stack([total.sum() for total in seen.totals.values()]).double().cpu() / seen.calls
-    return [float(total) / trajectories for total in sums]
+    return [float(total) / len(prompts) for total in sums]
 
 
 def dominant_layers(scores: Sequence[float], count: int) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
@@ -81,7 +82,8 @@ def train(
         weight_decay: Decoupled for AdamW, L2 for SGD.
         gradient_checkpointing: Recompute activations in the backward pass, for models too large otherwise.
         schedule: Step (from 0) -> factor of its learning rate; above 0.
-        meter: Counts evaluations for the trace; those before the first step are spread over the steps.
+        meter: Counts evaluations for the trace; those before the first step are spread over the steps. Of
+            several trainings under one meter, `joined_traces` makes one.
         progress: Called with (steps done, steps).
 
     Returns:
@@ -114,6 +116,26 @@ def train(
     return trace
 
 
+def joined_traces(traces: Sequence[list[dict[str, float]]], evaluations: int) -> list[dict[str, float]]:
+    """Traces of trainings that followed each other under one meter, as one.
+
+    Args:
+        traces: As `train` gave them, each of at least one step.
+        evaluations: Of everything, what belongs to no step included; that is spread over all steps.
+
+    Returns:
+        All rows with their steps counted on, and ``evaluations_amortised`` over all trainings: in the last
+        row it is what `Meter.cost` gives per step.
+    """
+    rows = [row for trace in traces for row in trace]
+    spent = list(accumulate(row["evaluations"] for row in rows))
+    outside = (evaluations - spent[-1]) / len(rows)
+    return [
+        {**row, "step": float(step), "evaluations_amortised": so_far / (step + 1) + outside}
+        for step, (row, so_far) in enumerate(zip(rows, spent, strict=True))
+    ]
+
+
 def _one_step(
     objective: Objective, update: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], step: int
 ) -> dict[str, float]:
@@ -121,18 +143,28 @@ def _one_step(
     row = {"step": float(step), **objective.gradients()}
     row["gradient_norm"] = norm_of([p.grad for p in parameters if p.grad is not None])
     _require_finite(row)
-    row["direction_norm"] = _take_step(update, parameters)
+    row["direction_norm"] = _take_step(update, parameters, step)
     row.update(objective.after_step())
     _require_finite(row)
     return row
 
 
-def _take_step(update: torch.optim.Optimizer, parameters: Sequence[nn.Parameter]) -> float:
-    """Lets the optimiser step; returns the length of the step divided by the learning rate."""
+def _take_step(update: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], step: int) -> float:
+    """Lets the optimiser step; returns the length of the step divided by the learning rate.
+
+    Raises:
+        TrainingDivergedError: A weight is no longer finite; all are put back to what they were.
+    """
     start = [parameter.detach().clone() for parameter in parameters]
     update.step()
     moved = [before - parameter.detach() for before, parameter in zip(start, parameters, strict=True)]
-    return norm_of(moved) / float(update.param_groups[0]["lr"])
+    length = norm_of(moved) / float(update.param_groups[0]["lr"])
+    if not math.isfinite(length):
+        with torch.no_grad():
+            for before, parameter in zip(start, parameters, strict=True):
+                parameter.copy_(before)
+    _require_finite({"step": float(step), "direction_norm": length})
+    return length
 
 
 def _require_finite(row: dict[str, float]) -> None:

@@ -1,10 +1,12 @@
-"""What a composite concept is made of, and how far its members are done."""
+"""What a composite concept is made of, that no member is left out, and how far the members are done."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from zbench.concepts import Concept, concept_names, load_concept
+from zbench.phrases import names_phrase
+from zbench.training.trajectories import spread
 
 Progress = Callable[[int, int], None]
 """Called with (units done, units in all), as `erase` is given it."""
@@ -31,7 +33,7 @@ def member_concepts(concept: Concept, domain: str) -> list[Concept]:
 
 def _part(concept: Concept, phrase: str) -> Concept | None:
     prompts = enumerate(concept.training_prompts)
-    naming = [index for index, prompt in prompts if phrase.lower() in prompt.lower()]
+    naming = [index for index, prompt in prompts if names_phrase(prompt, phrase)]
     if not naming:
         return None
     update = {
@@ -42,6 +44,26 @@ def _part(concept: Concept, phrase: str) -> Concept | None:
         "members": (),
     }
     return concept.model_copy(update=update)
+
+
+def over_members(concept: Concept, prompts: Sequence[str], count: int) -> list[int]:
+    """`count` indices into prompts of a concept, as `spread` has them; more where a member would be left out.
+
+    Args:
+        concept: Composite or not; only of a composite one are there ever more.
+        prompts: All or some of its training prompts.
+        count: How many are wanted. With 64 trajectories for fifty people of two prompts each, some of them
+            would never be drawn.
+
+    Returns:
+        Indices, then the first prompt of each phrase that the others do not name.
+    """
+    chosen = spread(prompts, count)
+    for phrase in concept.phrases if concept.members else ():
+        naming = [index for index, prompt in enumerate(prompts) if names_phrase(prompt, phrase)]
+        if naming and not set(naming) & set(chosen):
+            chosen.append(naming[0])
+    return chosen
 
 
 def progress_part(progress: Progress | None, part: int, parts: int) -> Progress | None:

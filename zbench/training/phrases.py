@@ -10,6 +10,7 @@ from torch import Tensor
 
 from zbench.edits.projection import prompt_rows
 from zbench.errors import ConfigurationError
+from zbench.phrases import names_phrase
 
 if TYPE_CHECKING:
     from zbench.concepts import Concept
@@ -28,31 +29,42 @@ def describe(model: Model, concept: Concept, wording: Wording) -> str:
         concept: What to name.
         wording: ``phrases`` is how negative prompts are written, and fits models that were trained on text of
             all kinds. ``prompt`` is the training prompt that names most of the phrases, the first of equals:
-            for models that know sentences only.
-
-    Raises:
-        ConfigurationError: See `phrase_list`.
-    """
-    if wording == "phrases":
-        return phrase_list(model, concept)
-    phrases = [phrase.lower() for phrase in concept.phrases]
-    named = [sum(phrase in prompt.lower() for phrase in phrases) for prompt in concept.training_prompts]
-    return concept.training_prompts[named.index(max(named))]
-
-
-def phrase_list(model: Model, concept: Concept) -> str:
-    """The concept's phrases as one prompt, the way negative prompts are written: with commas between them.
+            for models that know sentences only. Of a composite concept it is as many such prompts, with
+            commas between them, as name every member.
 
     Raises:
         ConfigurationError: The model truncates so long a prompt, which would drop phrases silently.
     """
-    text = ", ".join(concept.phrases)
-    if not all(model.token_span(text, phrase) for phrase in concept.phrases):
+    parts = list(concept.phrases) if wording == "phrases" else naming_prompts(concept)
+    text = ", ".join(parts)
+    phrases = [phrase for phrase in concept.phrases if names_phrase(text, phrase)]
+    if not all(model.token_span(text, phrase) for phrase in phrases):
         raise ConfigurationError(
-            f"The {len(concept.phrases)} phrases of {concept.name!r} do not fit into the "
+            f"The {len(phrases)} phrases of {concept.name!r} do not fit into the "
             f"{model.spec.max_sequence_length} tokens of one prompt: erase its members one by one."
         )
     return text
+
+
+def naming_prompts(concept: Concept) -> list[str]:
+    """Few training prompts that name as much of a concept as there is to name.
+
+    Returns:
+        The one that names most phrases, the first of equals; of a composite concept, after it those that
+        name most of what is left, until every phrase that a prompt names is there.
+    """
+    named = {
+        prompt: {phrase for phrase in concept.phrases if names_phrase(prompt, phrase)}
+        for prompt in concept.training_prompts
+    }
+    left, chosen = set(concept.phrases), list[str]()
+    while not chosen or concept.members:
+        best = max(named, key=lambda prompt: len(named[prompt] & left))
+        if chosen and not named[best] & left:
+            break
+        chosen.append(best)
+        left -= named[best]
+    return chosen
 
 
 def mentions(model: Model, phrases: Sequence[str], prompts: Sequence[str]) -> list[Tensor]:

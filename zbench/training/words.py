@@ -11,16 +11,17 @@ from collections.abc import Sequence
 
 import torch
 
+from zbench.phrases import phrase_pattern
+
 
 def split_words(prompt: str, phrases: Sequence[str]) -> list[str]:
     """Splits at spaces, keeping each phrase (any case, punctuation after it included) in one piece.
 
     Text without spaces, Chinese for example, comes back in one piece.
     """
-    longest_first = sorted((phrase.split() for phrase in phrases), key=lambda words: -len(" ".join(words)))
-    bodies = [r"\s+".join(re.escape(word) for word in words) for words in longest_first if words]
-    # A phrase counts only as whole words, so that "hug" does not split "huge".
-    whole = [rf"(?<!\w){body}(?!\w)[^\w\s]*" for body in bodies]
+    longest_first = sorted(phrases, key=lambda phrase: -len(" ".join(phrase.split())))
+    # Where no space follows, as in Chinese, a phrase and what stands after it stay together.
+    whole = [rf"{phrase_pattern(phrase).pattern}(?!\w)[^\w\s]*" for phrase in longest_first]
     return re.findall("|".join([*whole, r"\S+"]), prompt, flags=re.IGNORECASE)
 
 

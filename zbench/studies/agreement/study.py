@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
 
 from zbench.errors import ConfigurationError
 from zbench.store import DONE, canonical_json, read_json
@@ -47,8 +49,8 @@ def agreement_study(
     levels: Sequence[float] | float = LEVELS,
     run: str | None = None,
     protocol: str = "zbench",
-    disagreements: int = 100,
-    agreements: int = 100,
+    disagreements: Annotated[int, Field(ge=0)] = 100,
+    agreements: Annotated[int, Field(ge=0)] = 100,
     seed: int = 0,
     work: str | None = None,
 ) -> dict[str, Any]:

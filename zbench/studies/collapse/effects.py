@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from zbench.studies.collapse.plan import FACTORS
+from zbench.statistics import CONFIDENCE
+from zbench.studies.collapse.plan import FACTORS, changes, naive_of
+from zbench.studies.paired import correct
 
 Row = Mapping[str, Any]
 
@@ -15,7 +17,9 @@ RESPONSES = {
     "objects": "unrelated objects found",
     "success": "concept found (success rate)",
 }
-CONFIDENCE = 0.95
+
+EXACT = 1e-12
+"""A variance of shares below this is rounding: even shares of thousands of pictures lie further apart."""
 
 
 def response(reading: Row, concept: str, name: str) -> float:
@@ -30,52 +34,101 @@ def response(reading: Row, concept: str, name: str) -> float:
     return float(row["n"] / row["N"]) if row["N"] else 0.0
 
 
+def all_effects(rows: Sequence[Row], concept: str, scales: tuple[str, str]) -> dict[str, Any]:
+    """Effects on every figure, Holm-corrected.
+
+    Two families for each figure, over both strengths: the main effects, and the two-factor interactions.
+
+    Args:
+        rows: The study's `runs`.
+        concept: Whose success rate is meant.
+        scales: As trained, and the release's.
+
+    Returns:
+        Figure -> ``by_scale`` (strength -> `effects` with ``adjusted``, see `zbench.studies.paired.correct`),
+        ``scale`` (`scale_effect`) and ``seeds`` (strength -> the figure of the naive run, training seed by
+        training seed).
+    """
+    factorial = [row for row in rows if row["group"] == "factorial"]
+    settings = [row["run"] for row in factorial]
+    return {
+        name: _effects_on(settings, _values(factorial, concept, scales, name))
+        | {"seeds": _values(_repeats(rows), concept, scales, name)}
+        for name in RESPONSES
+    }
+
+
 def effects(settings: Sequence[Row], values: Sequence[float]) -> list[dict[str, Any]]:
     """Main effects and two-factor interactions, least squares with effect coding.
 
     A main effect is the mean at the suspected level minus the mean at the other one, over all levels of the
-    other factors. Runs are the units; what is left over (interactions of three and more factors, and training
-    seeds) is the error.
+    other factors. Runs are the units; what is left over is the error: interactions of three and more factors,
+    which one training seed cannot tell from noise, and training seeds where there are several.
 
     Args:
         settings: The factors' levels of every run.
         values: The figure of every run.
 
     Returns:
-        Term, estimate, interval and p; without interval where all runs have the same value.
+        Term, estimate, interval and p; the last two None where nothing is left over to measure noise by: no
+        more runs than terms, or an exact fit.
     """
     import numpy as np
     import statsmodels.api as sm
 
     columns = _columns(settings)
-    if np.ptp(values) == 0:
-        return [{"term": term, "estimate": 0.0, "low": None, "high": None, "p": None} for term in columns]
     table = sm.add_constant(np.stack(list(columns.values()), axis=1))
     fitted = sm.OLS(np.asarray(values, dtype=np.float64), table).fit()
-    bounds = fitted.conf_int(alpha=1 - CONFIDENCE)
+    noisy = fitted.df_resid > 0 and fitted.mse_resid > EXACT
+    bounds = fitted.conf_int(alpha=1 - CONFIDENCE) if noisy else None
     return [
         {
             "term": term,
             "estimate": float(fitted.params[place]),
-            "low": _finite(bounds[place][0]),
-            "high": _finite(bounds[place][1]),
-            "p": _finite(fitted.pvalues[place]),
+            "low": None if bounds is None else float(bounds[place][0]),
+            "high": None if bounds is None else float(bounds[place][1]),
+            "p": float(fitted.pvalues[place]) if noisy else None,
         }
         for place, term in enumerate(columns, start=1)
     ]
 
 
 def scale_effect(before: Sequence[float], after: Sequence[float]) -> dict[str, Any]:
-    """Mean change from one strength to another over the same runs, with its t interval."""
+    """Mean change from one strength to another over the same runs, with its t interval.
+
+    Without interval where all runs change alike, or where there is one run only.
+    """
     import numpy as np
     from statsmodels.stats.weightstats import DescrStatsW
 
-    changes = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
-    found: dict[str, Any] = {"estimate": float(changes.mean()), "low": None, "high": None}
-    if np.ptp(changes) > 0:
-        low, high = DescrStatsW(changes).tconfint_mean(alpha=1 - CONFIDENCE)
+    changed = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
+    found: dict[str, Any] = {"estimate": float(changed.mean()), "low": None, "high": None}
+    if changed.var() > EXACT:
+        low, high = DescrStatsW(changed).tconfint_mean(alpha=1 - CONFIDENCE)
         found |= {"low": float(low), "high": float(high)}
     return found
+
+
+def _effects_on(settings: Sequence[Row], values: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    by_scale = {scale: effects(settings, each) for scale, each in values.items()}
+    terms = [term for found in by_scale.values() for term in found]
+    for main in (True, False):
+        correct(term for term in terms if (term["term"] in FACTORS) is main)
+    strengths = list(values.values())
+    return {"by_scale": by_scale, "scale": scale_effect(strengths[0], strengths[-1])}
+
+
+def _values(rows: Sequence[Row], concept: str, scales: Sequence[str], name: str) -> dict[str, list[float]]:
+    return {
+        scale: [response(row["readings"][scale], concept, name) for row in rows]
+        for scale in dict.fromkeys(scales)
+    }
+
+
+def _repeats(rows: Sequence[Row]) -> list[Row]:
+    """The naive run with each of its training seeds."""
+    naive = naive_of(rows)["run"]
+    return [row for row in rows if not changes(row["run"], naive)]
 
 
 def _columns(settings: Sequence[Row]) -> dict[str, Any]:
@@ -88,8 +141,3 @@ def _columns(settings: Sequence[Row]) -> dict[str, Any]:
     }
     pairs = {f"{a} x {b}": 2 * single[a] * single[b] for a, b in combinations(single, 2)}
     return {**single, **pairs}
-
-
-def _finite(value: Any) -> float | None:
-    number = float(value)
-    return number if number == number and abs(number) != float("inf") else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any, Literal
@@ -103,7 +103,7 @@ def make_plan(
         eta: Of all runs but the gentle ones.
         released_scale: Strength at inference that every run is drawn at, beside 1.
         curve: Further strengths for the naive run and for its twin on text rows.
-        training_seeds: Of every cell of the factorial.
+        training_seeds: Of every cell of the factorial; three are what a claim about settings needs.
     """
     both = tuple(dict.fromkeys((1.0, released_scale)))
     naive = Run(learning_rate=learning_rate, steps=steps, eta=eta)
@@ -152,3 +152,23 @@ def label_of(run: Run) -> str:
     kept = "preserved" if run.preservation else "not preserved"
     time = "time right" if run.time == "right" else "time released"
     return f"{run.rows} rows, {kept}, {time}, {run.latents}"
+
+
+def level_name(level: bool | str) -> str:
+    """A factor's level as a page prints it."""
+    return level if isinstance(level, str) else "on" if level else "off"
+
+
+def naive_of(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The naive run with the first training seed, among the study's `runs`."""
+    levels = {name: getattr(Run(), name) for name in (*FACTORS, "seed")}
+    return next(
+        row
+        for row in rows
+        if row["group"] == "factorial" and all(row["run"][name] == level for name, level in levels.items())
+    )
+
+
+def changes(run: Mapping[str, Any], naive: Mapping[str, Any]) -> list[str]:
+    """Settings in which two described runs differ, their training seeds left out."""
+    return [name for name in naive if name != "seed" and run[name] != naive[name]]

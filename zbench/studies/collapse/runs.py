@@ -7,17 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zbench.method import TOOLKIT_VERSION
 from zbench.store import atomic_write_bytes
 from zbench.studies.collapse.plan import Planned
 from zbench.studies.collapse.sheet import strip
-from zbench.studies.collapse.training import Bench
+from zbench.studies.collapse.training import Bench, constants
 from zbench.studies.reading import Notebook
 
 if TYPE_CHECKING:
     from zbench.concepts import Concept
     from zbench.studies.reading import Reader
 
-VERSION = 1
+VERSION = 2
 """Raised when the same settings would train or read otherwise."""
 
 
@@ -79,6 +80,7 @@ class Runs:
             "layers": list(trained.edit.layers or ()),
             "first": trained.trace[0] if trained.trace else {},
             "last": trained.trace[-1] if trained.trace else {},
+            "steps": len(trained.trace),
             "diverged": trained.diverged,
             "seconds": round(seconds, 1),
         }
@@ -89,9 +91,15 @@ class Runs:
         config = {"version": VERSION, "reader": self._identity}
         if one is None:
             return config
-        concept = self.concept.model_dump(mode="json")
-        run, scales = one.run.describe(), list(one.scales)
-        return {**config, "concept": concept, "run": run, "scales": scales, "training": self.training}
+        return {
+            **config,
+            "toolkit": TOOLKIT_VERSION,
+            "constants": constants(),
+            "concept": self.concept.model_dump(mode="json"),
+            "run": one.run.describe(),
+            "scales": list(one.scales),
+            "training": self.training,
+        }
 
     def _strip(self, one: Planned | None, scale: float) -> Path:
         name = self.notebook.name(_kind(one), self._config(one))

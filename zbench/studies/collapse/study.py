@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
 
 from zbench.studies import Progress, make_folder, write_study
-from zbench.studies.collapse.effects import RESPONSES, effects, response, scale_effect
+from zbench.studies.collapse.changed import compared_with_naive
+from zbench.studies.collapse.effects import all_effects
 from zbench.studies.collapse.page import render_page
 from zbench.studies.collapse.plan import Planned, make_plan
 from zbench.studies.collapse.plot import plot_scales
 from zbench.studies.collapse.runs import Runs
 from zbench.studies.collapse.sheet import Line, draw_sheet
+from zbench.studies.collapse.training import constants
+from zbench.studies.collapse.verdicts import progress as progress_of
 from zbench.studies.reading import Reader, tuning_samples
 
 if TYPE_CHECKING:
@@ -36,13 +41,13 @@ def collapse_study(
     *,
     concept: str | None = None,
     protocol: str = "zbench",
-    learning_rate: float | None = None,
+    learning_rate: Annotated[float, Field(gt=0)] | None = None,
     steps: int | None = None,
     batch_size: int | None = None,
     trajectories: int = 16,
     eta: float = 2.0,
-    released_scale: float = 15.0,
-    curve: Sequence[float] = CURVE,
+    released_scale: Annotated[float, Field(gt=0)] = 15.0,
+    curve: Sequence[Annotated[float, Field(gt=0)]] = CURVE,
     training_seeds: int = 1,
     explicit: int = 20,
     unrelated: int = 30,
@@ -68,7 +73,8 @@ def collapse_study(
         eta: Negative guidance of the erase target, of all runs but the gentle ones; the paper's is 2.
         released_scale: Strength at inference beside 1; the release's is 15.
         curve: Further strengths for the naive run and its twin on text rows.
-        training_seeds: Of every cell of the factorial.
+        training_seeds: Of every cell of the factorial. With one, interactions of three and more factors are
+            the only error there is: figures of these runs. A claim about settings needs three.
         explicit: Prompts that name the concept.
         unrelated: Unrelated prompts.
         calibration: Prompts of either kind whose pictures calibrate the collapse flags.
@@ -113,10 +119,10 @@ def collapse_study(
     record = study.record(runs, planned, released_scale, progress)
     several = [row for row in record["runs"] if len(row["readings"]) > 2]
     pictures = {
-        "sheet.png": _sheet(runs, planned, released_scale),
+        "sheet.png": _sheet(runs, planned, record["runs"], released_scale),
         "scales.png": plot_scales(several, study.concept.name),
     }
-    write_study(out, "collapse", record, render_page(record), pictures)
+    write_study(out, "collapse", record, render_page(record), pictures, model=handle)
     return record
 
 
@@ -159,11 +165,13 @@ class _Study:
             rows.append({**about, **runs.run(one)})
             if progress is not None:
                 progress(done, len(planned))
+        scales = ("1", f"{released_scale:g}")
         return {
             "config": self._config(runs, planned, released_scale),
             "original": original,
             "runs": rows,
-            "effects": self._effects(rows, ("1", f"{released_scale:g}")),
+            "effects": all_effects(rows, self.concept.name, scales),
+            "paired": compared_with_naive(rows, self.concept.name, scales),
         }
 
     def _config(self, runs: Runs, planned: Sequence[Planned], released_scale: float) -> dict[str, Any]:
@@ -178,30 +186,22 @@ class _Study:
             "unrelated": len(reader.unrelated),
             "calibration": len(reader.calibration),
             "training": runs.training,
+            "constants": constants(),
+            "training_seeds": 1 + max(one.run.seed for one in planned if one.group == "factorial"),
             "eta": planned[0].run.eta,
             "learning_rate": planned[0].run.learning_rate,
             "steps": planned[0].run.steps,
             "released_scale": released_scale,
         }
 
-    def _effects(self, rows: Sequence[dict[str, Any]], scales: tuple[str, str]) -> dict[str, Any]:
-        """Response -> effects of the factors at each strength, and of the strength itself."""
-        factorial = [row for row in rows if row["group"] == "factorial"]
-        settings = [row["run"] for row in factorial]
-        found: dict[str, Any] = {}
-        for name in RESPONSES:
-            values = {
-                scale: [response(row["readings"][scale], self.concept.name, name) for row in factorial]
-                for scale in dict.fromkeys(scales)
-            }
-            by_scale = {scale: effects(settings, value) for scale, value in values.items()}
-            found[name] = {"by_scale": by_scale, "scale": scale_effect(*(values[scale] for scale in scales))}
-        return found
 
-
-def _sheet(runs: Runs, planned: Sequence[Planned], released_scale: float) -> bytes:
-    """The contact sheet: the original, then every run."""
+def _sheet(
+    runs: Runs, planned: Sequence[Planned], rows: Sequence[dict[str, Any]], released_scale: float
+) -> bytes:
+    """The contact sheet: the original, then every run; of one that diverged, how far it came."""
     scales = (1.0, released_scale)
     lines = [Line("original", runs.strips(None, scales))]
-    lines += [Line(one.label, runs.strips(one, scales)) for one in planned]
+    for one, row in zip(planned, rows, strict=True):
+        label = f"{one.label}\ndiverged {progress_of(row)}" if row["diverged"] else one.label
+        lines.append(Line(label, runs.strips(one, scales)))
     return draw_sheet(("strength 1, as trained", f"strength {released_scale:g}"), lines)

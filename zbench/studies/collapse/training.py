@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zbench.errors import TrainingDivergedError
 from zbench.studies.collapse.conventions import Convention
@@ -44,14 +44,19 @@ class Trained:
     """A finished fine-tuning.
 
     Attributes:
-        edit: The adapters as training left them.
-        trace: Figures of every step.
+        edit: The adapters as training left them; of what diverged, as they were before the step that failed.
+        trace: Figures of every finished step, all of them finite.
         diverged: What stopped being finite, if anything did.
     """
 
     edit: LoraEdit
     trace: list[dict[str, float]]
     diverged: str | None
+
+
+def constants() -> dict[str, Any]:
+    """What all runs have in common and no option changes, for the keys of what is kept."""
+    return {"rank": RANK, "preserve_weight": PRESERVE_WEIGHT, "noise_seeds": dict(_NOISE)}
 
 
 class Bench:
@@ -92,16 +97,23 @@ class Bench:
 
         edit = LoraEdit(RANK, targets=run.targets, layers=self.layers(run), rows=run.rows, seed=run.seed)
         objective = _Objective(self, run)
-        diverged: str | None = None
+        diverged, finished = None, 0
+
+        def watch(done: int, total: int) -> None:
+            nonlocal finished
+            finished = done
+            if progress is not None:
+                progress(done, total)
+
         try:
             with run.convention.applied(self.model):
                 training.train(
                     self.model, edit, objective, steps=run.steps, learning_rate=run.learning_rate,
-                    gradient_checkpointing=self.gradient_checkpointing, progress=progress,
+                    gradient_checkpointing=self.gradient_checkpointing, progress=watch,
                 )  # fmt: skip
         except TrainingDivergedError as error:
             diverged = str(error)
-        return Trained(edit, objective.trace, diverged)
+        return Trained(edit, objective.trace[:finished], diverged)
 
     def layers(self, run: Run) -> list[int] | None:
         """The layers that get adapters; None for all."""

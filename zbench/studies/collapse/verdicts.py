@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from zbench.studies.collapse.plan import FACTORS
+from zbench.studies.collapse.changed import change_label, kind_of
+from zbench.studies.collapse.plan import FACTORS, level_name, naive_of
+from zbench.studies.paired import significant
 
 Row = Mapping[str, Any]
 
@@ -15,8 +17,17 @@ WORDS = {
     "time": "the release's time input",
     "latents": "pure noise for latents",
 }
-PAPER = 6_154_908_736
-"""Parameters of the transformer that the paper's observation is about."""
+UNITS = {"flagged": "flagged unrelated pictures", "objects": "unrelated objects found"}
+"""The figures that tell of a broken model."""
+
+
+EXPLAINED = {
+    (True, False): "naive fine-tuning breaks with all rows and not with text rows, as the explanation has it",
+    (True, True): "naive fine-tuning breaks with either rows: sharing the projections is not what it takes",
+    (False, True): "naive fine-tuning breaks with text rows and not with all, against the explanation",
+    (False, False): "in a model of this size shared projections alone do not break naive fine-tuning",
+}
+"""Whether it breaks on all rows, and on text rows -> what that says."""
 
 
 def broken(reading: Row) -> bool:
@@ -30,28 +41,41 @@ def mark(reading: Row) -> str:
     return " and ".join(marks) or "neither"
 
 
-def level_name(level: bool | str) -> str:
-    """A factor's level as a page prints it."""
-    return level if isinstance(level, str) else "on" if level else "off"
+def strengths(record: Row) -> list[str]:
+    """The strengths at which every run was drawn, as readings name them."""
+    return list(dict.fromkeys(("1", f"{record['config']['released_scale']:g}")))
 
 
 def conclusions(record: Row) -> list[str]:
-    """One sentence for each question that the study asks."""
-    scales = ["1", f"{record['config']['released_scale']:g}"]
-    found = [sentence for scale in dict.fromkeys(scales) for sentence in _at(record, scale)]
-    return [*found, *_shared(record, scales), *_strength(record, scales), *_contrasts(record, scales)]
+    """One sentence or two for each question that the study asks."""
+    found: list[str] = []
+    for scale in strengths(record):
+        found += [_at(record, scale), _moved(record, scale)]
+    parts = (_seeds, _shared, _strength, _single, _several, _diverged)
+    return [*found, *(sentence for part in parts for sentence in part(record))]
 
 
-def _at(record: Row, scale: str) -> list[str]:
-    rows = [row for row in record["runs"] if row["group"] == "factorial"]
+# The factorial --------------------------------------------------------------------------------------------
+
+
+def _at(record: Row, scale: str) -> str:
+    rows = _factorial(record)
     bad = [row for row in rows if broken(row["readings"][scale])]
-    first = (
-        f"**Strength {scale}**: {len(bad)} of the {len(rows)} fine-tunings of the factorial break the model"
-    )
+    lost = [row for row in rows if row["diverged"] and not broken(row["readings"][scale])]
+    counts = f"{len(bad)} of the {len(rows)} fine-tunings of the factorial"
+    said = f"**Strength {scale}**: {counts} break the model"
+    said += f" ({_kinds(bad, scale)})" if bad else ""
+    said += f"; {len(lost)} more diverged while training" if lost else ""
     if not bad:
-        return [f"{first}. No factor makes naive fine-tuning collapse here.", *_moved(record, scale)]
-    levels = "; ".join(_levels(rows, scale, factor) for factor in FACTORS)
-    return [f"{first} ({_kinds(bad, scale)}). By factor: {levels}.", *_moved(record, scale)]
+        none = "In a model of this size none of these combinations makes fine-tuning collapse."
+        return f"{said}." if lost else f"{said}. {none}"
+    if len(bad) == len(rows):
+        return f"{said}. It breaks at either level of every factor: none of them is what it takes."
+    return f"{said}. Breaking, by factor: {'; '.join(_levels(rows, scale, factor) for factor in FACTORS)}."
+
+
+def _factorial(record: Row) -> list[Row]:
+    return [row for row in record["runs"] if row["group"] == "factorial"]
 
 
 def _kinds(rows: Sequence[Row], scale: str) -> str:
@@ -71,86 +95,199 @@ def _levels(rows: Sequence[Row], scale: str, factor: str) -> str:
     return f"{factor} {', '.join(counts)}"
 
 
-def _moved(record: Row, scale: str) -> list[str]:
-    """Main effects on flagged pictures and on objects whose interval leaves zero out."""
-    moved = []
-    for name, unit in (("flagged", "flagged unrelated pictures"), ("objects", "unrelated objects found")):
-        terms = record["effects"][name]["by_scale"][scale]
-        telling = [term for term in terms if term["term"] in FACTORS and _telling(term)]
-        telling.sort(key=lambda term: -abs(term["estimate"]))
-        moved += [f"{WORDS[term['term']]}: {_points(term)} {unit}" for term in telling]
-    if not moved:
-        return [
-            f"At strength {scale} no main effect on flagged pictures or on unrelated objects differs from"
-            " zero by its 95 % interval."
-        ]
-    return [f"Main effects at strength {scale} that differ from zero: {'; '.join(moved)}."]
+def _moved(record: Row, scale: str) -> str:
+    """Main effects on flagged pictures and on objects that hold after Holm's correction."""
+    main = {
+        name: [term for term in record["effects"][name]["by_scale"][scale] if term["term"] in FACTORS]
+        for name in UNITS
+    }
+    return " ".join([*_tested(main, scale), *_untested(main, scale)])
 
 
-def _telling(term: Row) -> bool:
-    return term["low"] is not None and (term["low"] > 0 or term["high"] < 0)
+def _tested(main: Mapping[str, Sequence[Row]], scale: str) -> list[str]:
+    """Effects that hold, or the figures that none was shown on."""
+    telling = [(name, term) for name, terms in main.items() for term in terms if significant(term)]
+    telling.sort(key=lambda each: -abs(each[1]["estimate"]))
+    listed = [f"{WORDS[term['term']]}: {_points(term)} {UNITS[name]}" for name, term in telling]
+    if listed:
+        return [f"Main effects at strength {scale} that differ from zero: {'; '.join(listed)}."]
+    judged = [UNITS[name] for name, terms in main.items() if any(term["p"] is not None for term in terms)]
+    if not judged:
+        return []
+    return [
+        f"At strength {scale} no main effect on {' or '.join(judged)} can be told from zero, which does not"
+        " make them zero."
+    ]
+
+
+def _untested(main: Mapping[str, Sequence[Row]], scale: str) -> Iterator[str]:
+    """Figures whose effects no test can judge, because nothing is left over to measure noise by."""
+    for name, terms in main.items():
+        if any(term["p"] is not None for term in terms):
+            continue
+        moved = [term for term in terms if abs(term["estimate"]) > 1e-9]
+        if not moved:
+            yield f"At strength {scale} the main effects on {UNITS[name]} are all zero and cannot be tested."
+        else:
+            listed = "; ".join(f"{WORDS[term['term']]} {_points(term)}" for term in moved)
+            yield (
+                f"At strength {scale} the effects fit {UNITS[name]} exactly, so that nothing is left over to"
+                f" measure noise by and none can be tested: {listed}."
+            )
 
 
 def _points(term: Row) -> str:
-    estimate = f"{100 * term['estimate']:+.1f} points"
-    return estimate if term["low"] is None else f"{estimate} ({_bounds(term)})"
+    estimate = f"{signed(term['estimate'])} points"
+    return (
+        estimate if term["low"] is None else f"{estimate} ({signed(term['low'])} to {signed(term['high'])})"
+    )
 
 
-def _bounds(term: Row) -> str:
-    return f"{100 * term['low']:+.1f} to {100 * term['high']:+.1f}"
+def signed(share: float) -> str:
+    """Percentage points; what rounds to zero has no sign to speak of."""
+    return f"{round(100 * share, 1) + 0.0:+.1f}"
 
 
-def _shared(record: Row, scales: Sequence[str]) -> list[str]:
+def _seeds(record: Row) -> list[str]:
+    """How far equal settings lie apart."""
+    parts = []
+    for scale in strengths(record):
+        found = [f"{_range(record['effects'][name]['seeds'][scale])} {unit}" for name, unit in UNITS.items()]
+        parts.append(f"at strength {scale} {' and '.join(found)}")
+    count = len(record["effects"]["flagged"]["seeds"]["1"])
+    return [f"The naive run with {count} training seeds gives {'; '.join(parts)}."]
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = (f"{100 * bound(values):.0f}" for bound in (min, max))
+    return f"{low} %" if low == high else f"{low} to {high} %"
+
+
+def _shared(record: Row) -> list[str]:
     """The paper's own explanation, put to the test: rows by preservation, conventions right."""
-    found = {
-        (row["run"]["rows"], row["run"]["preservation"]): row["readings"]
-        for row in record["runs"]
-        if row["group"] == "factorial"
-        and (row["run"]["time"], row["run"]["latents"], row["run"]["seed"]) == ("right", "trajectory", 0)
-    }
+    right = [row for row in _factorial(record) if _conventions(row) == ("right", "trajectory")]
     kept = {False: "nothing preserved", True: "preserved"}
-    parts = [
-        f"at strength {scale} "
-        + ", ".join(
-            f"{rows} rows {kept[preserved]} {mark(readings[scale])}"
-            for (rows, preserved), readings in sorted(found.items())
-        )
-        for scale in dict.fromkeys(scales)
+    parts = []
+    for scale in strengths(record):
+        cells = [
+            f"{rows} rows {words} {_state(_cell(right, rows, level), scale)}"
+            for rows in ("all", "text")
+            for level, words in kept.items()
+        ]
+        parts.append(f"at strength {scale} {', '.join(cells)}")
+    everywhere, text = (_cell(right, rows, False) for rows in ("all", "text"))
+    return [
+        "The paper's explanation is the shared projections. With right conventions:"
+        f" {'; '.join(parts)}. {_explained(everywhere, text)}"
     ]
-    return [f"The paper's explanation is the shared projections. With right conventions: {'; '.join(parts)}."]
 
 
-def _strength(record: Row, scales: Sequence[str]) -> list[str]:
-    if scales[0] == scales[1]:
+def _conventions(row: Row) -> tuple[str, str]:
+    return row["run"]["time"], row["run"]["latents"]
+
+
+def _cell(rows: Sequence[Row], level: str, preserved: bool) -> list[Row]:
+    return [row for row in rows if (row["run"]["rows"], row["run"]["preservation"]) == (level, preserved)]
+
+
+def _state(rows: Sequence[Row], scale: str) -> str:
+    """The verdict of a cell's only run, or how many of its training seeds break."""
+    if len(rows) == 1:
+        return _verdict_on(rows[0], scale)
+    return f"{sum(broken(row['readings'][scale]) for row in rows)} of {len(rows)} break"
+
+
+def _verdict_on(row: Row, scale: str) -> str:
+    return mark(row["readings"][scale]) + (" (diverged)" if row["diverged"] else "")
+
+
+def _explained(everywhere: Sequence[Row], text: Sequence[Row]) -> str:
+    """What the runs without preservation, on all rows and on text rows, say about the explanation."""
+    states = [{broken(row["readings"]["1"]) for row in rows} for rows in (everywhere, text)]
+    seeds = "one training seed, a claim needs three" if len(text) == 1 else f"{len(text)} training seeds"
+    if any(row["diverged"] for row in (*everywhere, *text)):
+        said = "a run diverged, so that nothing is settled"
+    elif len(states[0]) > 1 or len(states[1]) > 1:
+        said = "training seeds disagree, so that nothing is settled"
+    else:
+        said = EXPLAINED[states[0].pop(), states[1].pop()]
+    return f"At strength 1 {said} ({seeds})."
+
+
+def _strength(record: Row) -> list[str]:
+    scales = strengths(record)
+    if len(scales) == 1:
         return []
-    flagged, objects = (record["effects"][name]["scale"] for name in ("flagged", "objects"))
+    flagged, objects = (record["effects"][name]["scale"] for name in UNITS)
     return [
         f"Multiplying the same trained adapters by {scales[1]} when pictures are drawn:"
-        f" {_points(flagged)} flagged unrelated pictures, {_points(objects)} unrelated objects found, mean"
+        f" {_points(flagged)} {UNITS['flagged']}, {_points(objects)} {UNITS['objects']}, mean"
         " over the factorial."
     ]
 
 
-def _contrasts(record: Row, scales: Sequence[str]) -> list[str]:
-    rows = [row for row in record["runs"] if row["group"] not in ("factorial", "training seed")]
+# Changes of the naive run ---------------------------------------------------------------------------------
+
+
+def _single(record: Row) -> list[str]:
+    naive = naive_of(record["runs"])
+    rows = [row for row in record["runs"] if kind_of(row, naive) == "single"]
     parts = []
-    for scale in dict.fromkeys(scales):
-        bad = [row["label"] for row in rows if broken(row["readings"][scale])]
-        parts.append(f"at strength {scale}: {', '.join(bad) or 'none'}")
-    return [f"Of the {len(rows)} single changes to the naive run, these break the model {'; '.join(parts)}."]
+    for scale in strengths(record):
+        state = _verdict_on(naive, scale)
+        bad = [change_label(row, naive) for row in rows if broken(row["readings"][scale])]
+        who = ", ".join(bad) if 0 < len(bad) < len(rows) else "all" if bad else "none"
+        parts.append(f"at strength {scale}, where the verdict on the naive run itself is {state}: {who}")
+    return [
+        f"Of the {len(rows)} single changes to the naive run, these break the model {'; '.join(parts)}.",
+        _different(record, "single", "single changes"),
+    ]
 
 
-def beyond(record: Row) -> str:
-    """What can and cannot be said about the model that the paper is about."""
-    parameters = record["original"]["parameters"]
-    return (
-        f"The paper's observation is about Z-Image-Turbo, whose transformer has {PAPER:,} parameters; the one"
-        f" measured here has {parameters:,}. What breaks this model is able to break a single-stream"
-        " transformer, and is a candidate there. What does not break this one is not cleared: depth, number"
-        " format, length of training and the richness of the pictures differ, and a collapse may need all of"
-        " them. Nor does an intact naive run here say that the paper's pictures did not collapse: it says"
-        " that shared projections alone are not enough. The same command answers for the large model:"
-        " `zbench study collapse --model z-image-turbo`."
-        if parameters != PAPER
-        else "This is a transformer of the size that the paper's observation is about."
-    )
+def _several(record: Row) -> list[str]:
+    """Runs that change more than one thing, which say nothing about either."""
+    naive = naive_of(record["runs"])
+    rows = [row for row in record["runs"] if kind_of(row, naive) == "several"]
+    if not rows:
+        return []
+    listed = []
+    for row in rows:
+        marks = [f"{_verdict_on(row, scale)} at strength {scale}" for scale in strengths(record)]
+        listed.append(f"{row['label']}: {', '.join(marks)}")
+    return [
+        f"Several changes at once, which cannot be told apart by these runs: {'; '.join(listed)}.",
+        _different(record, "several", "changes of several settings"),
+    ]
+
+
+def _different(record: Row, kind: str, words: str) -> str:
+    """Which paired comparisons with the naive run hold after Holm's correction."""
+    tests = [row for row in record["paired"] if row["kind"] == kind and row["response"] in UNITS]
+    telling = [
+        f"{row['label']}, strength {row['scale']}: {signed(row['value'])} points {UNITS[row['response']]}"
+        for row in tests
+        if significant(row)
+    ]
+    if not telling:
+        return (
+            f"Beside the naive run, picture by picture, none of the {words} can be told from it in"
+            " flagged pictures or unrelated objects, which does not make them equal."
+        )
+    return f"Beside the naive run, picture by picture, these {words} differ: {'; '.join(telling)}."
+
+
+def _diverged(record: Row) -> list[str]:
+    rows = [row for row in record["runs"] if row["diverged"]]
+    if not rows:
+        return []
+    listed = "; ".join(f"{row['label']} ({progress(row)})" for row in rows)
+    return [
+        f"{len(rows)} of the {len(record['runs'])} fine-tunings diverged: {listed}. Their pictures are drawn"
+        " with the adapters as they were before the step that failed: where they look intact, training"
+        " did not."
+    ]
+
+
+def progress(row: Row) -> str:
+    """How far a run that diverged came."""
+    return f"after {row['steps']} of {row['run']['steps']} steps"

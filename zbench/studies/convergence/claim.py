@@ -11,7 +11,7 @@ Verdict = Literal["holds", "does not hold", "undecided"]
 Row = Mapping[str, float]
 """Figures of one training step."""
 
-Run = Mapping[str, Any]
+Measured = Mapping[str, Any]
 """A measured erasure."""
 
 HOLDS: Verdict = "holds"
@@ -38,6 +38,35 @@ class Claim:
     verdict: Verdict
     because: str
     figures: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A claim before it is tried.
+
+    Attributes:
+        name: Short name.
+        says: The claim in one sentence.
+    """
+
+    name: str
+    says: str
+
+    def judged(
+        self, optimiser: str, verdict: Verdict, because: str, figures: Mapping[str, Any] | None = None
+    ) -> Claim:
+        """The claim with its verdict, see `Claim`."""
+        return Claim(self.name, self.says, optimiser, verdict, because, dict(figures or {}))
+
+    def without(self, optimiser: str, lost: Mapping[str, str]) -> Claim:
+        """Undecided, since trainings that the claim is judged by gave no figures.
+
+        Args:
+            optimiser: Under which it was tried.
+            lost: Name of a training -> why.
+        """
+        reasons = "; ".join(f"{name} gave no figures: {reason}" for name, reason in lost.items())
+        return self.judged(optimiser, OPEN, reasons, {"lost": dict(lost)})
 
 
 def span(values: Iterable[float]) -> str:

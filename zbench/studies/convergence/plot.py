@@ -1,4 +1,4 @@
-"""The study's pictures."""
+"""The study's pictures; where a training gave no figures, its panel stays empty."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zbench.report.plots import BLUE, GREEN, GREY, RED, bars, new_figure, png
+from zbench.studies.convergence.claim import Measured, Row
 from zbench.studies.convergence.theorems import lipschitz, proxy_points, running_minimum
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-Row = Mapping[str, float]
-Run = Mapping[str, Any]
 
 COLOURS = {"adamw": BLUE, "sgd": RED}
 SHADES = (BLUE, GREEN, RED, GREY)
@@ -27,10 +25,13 @@ def plot_proxy(traces: Mapping[str, Mapping[str, Sequence[Row]]]) -> bytes:
     figure, grid = new_figure(1, len(traces), size=(4.6 * len(traces), 4.0))
     for axes, (optimiser, by_length) in zip(grid[0], traces.items(), strict=True):
         for (label, trace), colour in zip(by_length.items(), SHADES, strict=False):
-            constant = lipschitz(trace)
-            points = [(constant * p.half_square, p.error) for p in proxy_points(trace) if p.error > 0]
-            if points:
-                axes.scatter(*zip(*points, strict=True), s=9, color=colour, label=label)
+            constant = lipschitz(trace) or 0.0
+            points = [(constant * p.half_square, p.error) for p in proxy_points(trace)]
+            if shown := [point for point in points if min(point) > 0]:
+                axes.scatter(*zip(*shown, strict=True), s=9, color=colour, label=label)
+        if not axes.collections:
+            axes.axis("off")
+            continue
         _diagonal(axes)
         axes.set_title(f"{optimiser}: below the line the bound holds")
         axes.set_xlabel(r"bound $G \alpha / 2 \, \|d\|^2$")
@@ -48,7 +49,7 @@ def _diagonal(axes: Axes) -> None:
 
 
 def plot_drift(
-    runs: Mapping[str, Sequence[Run]], watched: Mapping[str, tuple[Sequence[Row], Mapping[str, Any]]]
+    runs: Mapping[str, Sequence[Measured]], watched: Mapping[str, tuple[Sequence[Row], Mapping[str, Any]]]
 ) -> bytes:
     """L_pr at the end against epsilon, and L_pr along one training beside what the claim allows.
 
@@ -70,6 +71,9 @@ def plot_drift(
     _log_log(first, r"slack $\epsilon$", r"$L_{pr}$ at the end")
     first.legend(fontsize=8)
     for axes, (optimiser, (trace, settings)) in zip(grid[0][1:], watched.items(), strict=True):
+        if not trace:
+            axes.axis("off")
+            continue
         steps = [row["step"] + 1 for row in trace]
         axes.plot(steps, [row["preserve_after"] for row in trace], color=BLUE, label=r"$L_{pr}$")
         axes.plot(steps, _allowed(trace, settings), color=GREY, ls="--", label=r"$t\,\epsilon\,\alpha$")
@@ -101,6 +105,9 @@ def plot_stationarity(traces: Mapping[str, Sequence[Row]]) -> bytes:
     """
     figure, grid = new_figure(1, len(traces), size=(4.6 * len(traces), 3.4))
     for axes, (optimiser, trace) in zip(grid[0], traces.items(), strict=True):
+        if not trace or not trace[0]["direction_norm"] or not trace[0]["gradient_norm"]:
+            axes.axis("off")
+            continue
         steps = [row["step"] + 1 for row in trace]
         lengths = [row["direction_norm"] / trace[0]["direction_norm"] for row in trace]
         axes.plot(steps, lengths, color=BLUE, alpha=0.35, lw=0.8)
@@ -116,7 +123,7 @@ def plot_stationarity(traces: Mapping[str, Sequence[Row]]) -> bytes:
     return png(figure)
 
 
-def plot_trade_offs(by_optimiser: Mapping[str, Mapping[str, Sequence[Run]]]) -> bytes:
+def plot_trade_offs(by_optimiser: Mapping[str, Mapping[str, Sequence[Measured]]]) -> bytes:
     """Success and L_pr against epsilon and beta.
 
     Args:
@@ -132,7 +139,10 @@ def plot_trade_offs(by_optimiser: Mapping[str, Mapping[str, Sequence[Run]]]) -> 
     return png(figure)
 
 
-def _trade_off(axes: Axes, optimiser: str, field: str, runs: Sequence[Run]) -> None:
+def _trade_off(axes: Axes, optimiser: str, field: str, runs: Sequence[Measured]) -> None:
+    if not runs:
+        axes.axis("off")
+        return
     x = [run["settings"][field] for run in runs]
     rates = [100 * run["success"] for run in runs]
     spans = bars(rates, [(100 * low, 100 * high) for low, high in (run["success_interval"] for run in runs)])
@@ -158,7 +168,7 @@ def _at_least(axes: Axes, factor: float) -> None:
         axes.set_ylim(middle / factor**0.5, middle * factor**0.5)
 
 
-def plot_plane(runs: Mapping[str, Run]) -> bytes:
+def plot_plane(runs: Mapping[str, Measured]) -> bytes:
     """Ways to find lambda in the plane of success and L_pr, and the rows of the ablation.
 
     Args:

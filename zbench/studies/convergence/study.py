@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+from zbench.config import validated
 from zbench.errors import ConfigurationError
-from zbench.report.trace_plot import plot_traces
 from zbench.studies import Progress, make_folder, write_study
-from zbench.studies.convergence import plot, theorems, trade_offs
-from zbench.studies.convergence.bench import Bench, Row
-from zbench.studies.convergence.claim import Claim
+from zbench.studies.convergence.comparing import LOSS_MARGIN, SUCCESS_MARGIN, narrowest
+from zbench.studies.convergence.findings import Done, Findings
 from zbench.studies.convergence.page import render_page
-from zbench.studies.convergence.plan import ABLATION, Optimiser, Plan, Scale, make_plan, trial_name
+from zbench.studies.convergence.plan import Grid, Plan, Scale, make_plan
+from zbench.studies.convergence.trainings import Trainings
 
-ADAMW = Scale("adamw", 1e-3, 0.1, 1e-3, (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0))
+ADAMW = Scale(
+    optimiser="adamw",
+    learning_rate=1e-3,
+    beta=0.1,
+    epsilon=1e-3,
+    epsilons=(1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0),
+)
 """The paper's alpha, beta and epsilon."""
 
-SGD = Scale("sgd", 0.2, 1.0, 1e-3, (1e-4, 1e-3, 1e-2, 1e-1, 1.0))
+SGD = Scale(
+    optimiser="sgd", learning_rate=0.2, beta=1.0, epsilon=1e-3, epsilons=(1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+)
 """The theorems' optimiser; alpha as large as training stands, beta such that lambda moves within it."""
 
 BETA_FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
@@ -34,9 +43,10 @@ def convergence_study(
     *,
     method: str = "zerase",
     concept: str = "violence",
-    prompts: int = 24,
+    prompts: int = 60,
     steps: int = 40,
     long_steps: int = 120,
+    seeds: int = 3,
     optimisers: Sequence[str] = ("adamw", "sgd"),
     scales: Mapping[str, Mapping[str, Any]] | None = None,
     beta_factors: Sequence[float] = BETA_FACTORS,
@@ -52,9 +62,12 @@ def convergence_study(
         progress: Told about finished trainings.
         method: Z-Erase, or a method that trains as it does.
         concept: A tuning concept; only its tuning prompts are used.
-        prompts: First so many of each tuning set.
+        prompts: First so many of each tuning set. Below 26 no two success rates can be shown to be
+            alike, however well they agree.
         steps: Optimiser steps of most trainings.
         long_steps: Of the one with diminishing steps.
+        seeds: Training seeds from which the noise of L_pr is measured; with one it stays unknown, and every
+            claim about L_pr undecided.
         optimisers: Which are tried; the first one also gets the ablation.
         scales: Optimiser -> fields of `Scale` that shall differ from the study's, for another model.
         beta_factors: Multiples of beta.
@@ -66,173 +79,113 @@ def convergence_study(
         What `study.json` holds.
 
     Raises:
-        ConfigurationError: An option is out of range, or an erasure failed.
+        ConfigurationError: An option is out of range, or not one erasure could be measured.
+        UnknownNameError: A name is unknown.
         StoreError: A folder cannot be used.
     """
-    make_folder(out)
-    chosen = [_scale(name, (scales or {}).get(name, {})) for name in optimisers]
-    plan = make_plan(
-        chosen, steps=steps, long_steps=long_steps, beta_factors=beta_factors, multipliers=multipliers,
-        shares=shares,
+    chosen = _scales(optimisers, scales or {})
+    grid = validated(
+        Grid,
+        {
+            "steps": steps, "long_steps": long_steps, "seeds": seeds, "beta_factors": beta_factors,
+            "multipliers": multipliers, "shares": shares,
+        },
     )  # fmt: skip
-    bench = Bench(Path(work) if work else out / "work", model, method, concept, prompts)
-    done = _Done(plan, bench, progress)
-    found = _Findings(plan, chosen, done.trials, done.watched, beta_factors, multipliers, shares)
-    config = {**bench.config(), "steps": steps, "long_steps": long_steps, "asked": done.asked}
+    plan = make_plan(chosen, grid)
+    make_folder(out)
+    trainings = Trainings(Path(work) if work else out / "work", model, method, concept, prompts)
+    done = _do(plan, trainings, grid.seeds, progress)
+    found = Findings(plan, done, chosen, grid)
     record = {
-        "config": {**config, "scales": [asdict(scale) for scale in chosen]},
-        "original_clip": bench.original_clip(),
+        "config": {
+            **trainings.config(), **grid.model_dump(mode="json"),
+            "scales": [scale.model_dump(mode="json") for scale in chosen], **_asked(done),
+        },
+        "original_clip": trainings.original_clip(),
         "claims": [asdict(claim) for claim in found.claims()],
-        "trials": {name: without_trace(run) for name, run in done.trials.items()},
+        "noise": {name: noise.describe() for name, noise in found.noise.items()},
+        "trials": {name: brief(run) for name, run in done.trials.items()},
+        "lost": done.lost,
         **found.groups(),
-    }
-    write_study(out, "convergence", record, render_page(record), found.pictures())
+    }  # fmt: skip
+    write_study(out, "convergence", record, render_page(record), found.pictures(), model=trainings.handle)
     return record
+
+
+def _scales(optimisers: Sequence[str], changed: Mapping[str, Mapping[str, Any]]) -> list[Scale]:
+    """The scales of some optimisers, each once.
+
+    Raises:
+        ConfigurationError: None is named, or one is unknown; or the changes are for none of them.
+        UnknownNameError: A change names no field.
+    """
+    names = list(dict.fromkeys([optimisers] if isinstance(optimisers, str) else optimisers))
+    if not names:
+        raise ConfigurationError("optimisers: name at least one.")
+    if not isinstance(changed, Mapping) or not changed.keys() <= set(names):
+        raise ConfigurationError(f"scales: give fields for {' or '.join(names)} (got {changed!r}).")
+    return [_scale(name, changed.get(name, {})) for name in names]
 
 
 def _scale(name: str, changed: Mapping[str, Any]) -> Scale:
     """The scale of an optimiser.
 
     Raises:
-        ConfigurationError: No such optimiser or field.
+        ConfigurationError: No such optimiser, or a value is out of range.
+        UnknownNameError: No such field.
     """
     known = {scale.optimiser: scale for scale in (ADAMW, SGD)}
     if name not in known:
         raise ConfigurationError(f"optimisers: {name!r} is none of {', '.join(known)}.")
-    try:
-        return Scale(**{**asdict(known[name]), **changed})
-    except TypeError as error:
-        raise ConfigurationError(
-            f"scales.{name}: {error}; fields are those of {asdict(known[name])}."
-        ) from error
+    if not isinstance(changed, Mapping):
+        raise ConfigurationError(f"scales.{name}: give fields with values (got {changed!r}).")
+    return validated(Scale, {**known[name].model_dump(), **changed}, prefix=f"scales.{name}.")
 
 
-def without_trace(run: Mapping[str, Any]) -> dict[str, Any]:
-    """A measured erasure for `study.json`; its trace lies in the run folder."""
-    return {key: value for key, value in run.items() if key != "trace"}
+def _do(plan: Plan, trainings: Trainings, seeds: int, progress: Progress | None) -> Done:
+    """Does everything of a plan; what diverges is recorded.
+
+    Raises:
+        ConfigurationError: Not one erasure could be measured.
+    """
+    for settings in plan.trials.values():
+        trainings.check(settings)
+    done = Done()
+    repeated = [name for names in plan.repeated.values() for name in names]
+    tell = _telling(len(plan.watched) + len(plan.trials) + (seeds - 1) * len(repeated), progress)
+    for name, how in plan.watched.items():
+        done.watched[name] = tell(trainings.watched(*how))
+    for name, settings in plan.trials.items():
+        done.trials[name] = tell(trainings.measured(settings))
+    for name in repeated:
+        done.repeats[name] = [tell(trainings.measured(plan.trials[name], seed)) for seed in range(1, seeds)]
+    if not done.measured():
+        reason = next(iter(done.lost.values()))
+        raise ConfigurationError(f"Not one of {len(plan.trials)} erasures could be measured. First: {reason}")
+    return done
 
 
-class _Done:
-    """Everything of the plan, done."""
+def _telling(total: int, progress: Progress | None) -> Callable[[Any], Any]:
+    """Passes results on and tells how many there were."""
+    numbers = count(1)
 
-    def __init__(self, plan: Plan, bench: Bench, progress: Progress | None) -> None:
-        self._total, self._count, self._progress = len(plan.trials) + len(plan.watched), 0, progress
-        for settings in plan.trials.values():
-            bench.check(settings)
-        self.watched = {name: self._one(bench.watched(*how)) for name, how in plan.watched.items()}
-        self.trials = {name: self._one(bench.measured(settings)) for name, settings in plan.trials.items()}
-
-    def _one(self, result: Any) -> Any:
-        self._count += 1
-        if self._progress is not None:
-            self._progress(self._count, self._total)
+    def passed(result: Any) -> Any:
+        number = next(numbers)
+        if progress is not None:
+            progress(number, total)
         return result
 
-    @property
-    def asked(self) -> int:
-        """Tuning prompts that name the concept."""
-        return int(next(iter(self.trials.values()))["asked"])
+    return passed
 
 
-class _Findings:
-    """What the finished trainings say."""
+def _asked(done: Done) -> dict[str, Any]:
+    """The pictures by which success was measured, and how close two rates can be shown to be with them."""
+    first = done.measured()[0]
+    margins = {"success": SUCCESS_MARGIN, "L_pr": LOSS_MARGIN, "narrowest": narrowest(first["asked"])}
+    return {"asked": first["asked"], "prompts": list(first["prompts"]), "margins": margins}
 
-    def __init__(
-        self,
-        plan: Plan,
-        scales: Sequence[Scale],
-        trials: Mapping[str, dict[str, Any]],
-        watched: Mapping[str, list[Row]],
-        beta_factors: Sequence[float],
-        multipliers: Sequence[float],
-        shares: Sequence[float],
-    ) -> None:
-        self._plan, self._scales, self._trials, self._watched = plan, scales, trials, watched
-        self._names = {
-            scale.optimiser: {
-                "epsilon": [
-                    trial_name(scale.optimiser, "epsilon", value) for value in sorted(scale.epsilons)
-                ],
-                "beta": [trial_name(scale.optimiser, "beta", f * scale.beta) for f in sorted(beta_factors)],
-                "fixed": [trial_name(scale.optimiser, "fixed", value) for value in multipliers],
-                "shares": [trial_name(scale.optimiser, "steps of", share) for share in shares],
-            }
-            for scale in scales
-        }
 
-    def claims(self) -> list[Claim]:
-        """All verdicts, claim by claim."""
-        every = [self._claims_of(scale.optimiser) for scale in self._scales]
-        ordered = [claim for same in zip(*every, strict=True) for claim in same]
-        first = self._scales[0].optimiser
-        return [
-            *ordered,
-            *trade_offs.judge_parts(first, {row: self._run(first, "parts", row) for row, _ in ABLATION}),
-        ]
-
-    def _claims_of(self, name: Optimiser) -> list[Claim]:
-        same = trial_name(name, "same points")
-        implicit = self._run(name, "implicit")
-        return [
-            theorems.judge_proxy(name, self._proxies(name)),
-            theorems.judge_drift(
-                name, self._runs(name, "epsilon"), self._watched[same], self._plan.watched[same][0]
-            ),
-            theorems.judge_stationarity(name, self._watched[trial_name(name, "diminishing")]),
-            trade_offs.judge_epsilon(name, self._runs(name, "epsilon")),
-            trade_offs.judge_beta(name, self._runs(name, "beta")),
-            trade_offs.judge_implicit(name, implicit, self._run(name, "exact")),
-            trade_offs.judge_adaptive(name, implicit, self._runs(name, "fixed")),
-        ]
-
-    def groups(self) -> dict[str, Any]:
-        """Which trials stand together in the page's tables."""
-        fields = ("epsilon", "beta")
-        return {
-            "trade_offs": {name: {field: by[field] for field in fields} for name, by in self._names.items()},
-            "multipliers": [trial for name in self._names for trial in self._ways(name)],
-            "ablation": {row: trial_name(self._scales[0].optimiser, "parts", row) for row, _ in ABLATION},
-        }
-
-    def pictures(self) -> dict[str, bytes]:
-        """The study's pictures by file name."""
-        names = list(self._names)
-        groups = self.groups()
-        plane = [*groups["multipliers"], *groups["ablation"].values()]
-        first = self._ways(names[0])
-        return {
-            "proxy.png": plot.plot_proxy({name: self._proxies(name) for name in names}),
-            "drift.png": plot.plot_drift(
-                {name: self._runs(name, "epsilon") for name in names},
-                {name: self._fixed_points(name) for name in names},
-            ),
-            "stationarity.png": plot.plot_stationarity(
-                {name: self._watched[trial_name(name, "diminishing")] for name in self._optimisers()}
-            ),
-            "trade-offs.png": plot.plot_trade_offs(
-                {name: {field: self._runs(name, field) for field in ("epsilon", "beta")} for name in names}
-            ),
-            "plane.png": plot.plot_plane({name: self._trials[name] for name in plane}),
-            "traces.png": plot_traces(
-                {name: self._trials[name]["trace"] for name in first}, "Ways to find lambda"
-            ),
-        }
-
-    def _optimisers(self) -> list[Optimiser]:
-        return [scale.optimiser for scale in self._scales]
-
-    def _ways(self, name: Optimiser) -> list[str]:
-        return [trial_name(name, "implicit"), trial_name(name, "exact"), *self._names[name]["fixed"]]
-
-    def _run(self, name: Optimiser, what: str, value: str = "") -> dict[str, Any]:
-        return self._trials[trial_name(name, what, value)]
-
-    def _runs(self, name: Optimiser, group: str) -> list[dict[str, Any]]:
-        return [self._trials[trial] for trial in self._names[name][group]]
-
-    def _proxies(self, name: Optimiser) -> dict[str, list[Row]]:
-        return {trial.rpartition(" ")[2]: self._watched[trial] for trial in self._names[name]["shares"]}
-
-    def _fixed_points(self, name: Optimiser) -> tuple[list[Row], Mapping[str, Any]]:
-        same = trial_name(name, "same points")
-        return self._watched[same], self._plan.watched[same][0]
+def brief(run: Mapping[str, Any]) -> dict[str, Any]:
+    """A measured erasure for `study.json`: its trace lies in the run folder, its hits become digits."""
+    kept = {key: value for key, value in run.items() if key not in ("trace", "prompts", "hits")}
+    return {**kept, **({"hits": "".join(map(str, run["hits"]))} if "hits" in run else {})}

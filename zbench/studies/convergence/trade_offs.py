@@ -6,188 +6,195 @@ A verdict is more than "undecided" only where the figures are clear of their noi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import Literal
 
-from zbench.studies.convergence.claim import FAILS, HOLDS, OPEN, Claim, Run, span
+from zbench.studies.convergence.claim import FAILS, HOLDS, OPEN, Claim, Measured, Statement, span
+from zbench.studies.convergence.comparing import (
+    Agreement,
+    Course,
+    agreement,
+    as_good_as,
+    course,
+    loss_change,
+    rate,
+    rates,
+    significant,
+    success_change,
+)
+from zbench.studies.convergence.noise import Noise
 
-LOSS_NOISE = 0.15
-"""Losses at the end are means over a few dozen points: differences within this share say nothing."""
-
-Course = Literal["rises", "falls", "flat", "mixed"]
-
-
-def differs(first: Run, second: Run) -> bool:
-    """Whether two success rates differ beyond their noise: 95 % interval by Newcombe's method, unpaired."""
-    from statsmodels.stats.proportion import confint_proportions_2indep
-
-    low, high = confint_proportions_2indep(
-        first["found"], first["asked"], second["found"], second["asked"], method="newcomb"
-    )
-    return bool(low > 0 or high < 0)
-
-
-def rate(run: Run) -> str:
-    """A success rate with its counts."""
-    return f"{run['found']}/{run['asked']}"
-
-
-def course(values: Sequence[float], noise: float) -> Course:
-    """How values go from first to last; steps back within `noise` (a share of the larger) do not count."""
-    steps = [0.0 if abs(b - a) <= noise * max(abs(a), abs(b)) else b - a for a, b in pairwise(values)]
-    up, down = any(step > 0 for step in steps), any(step < 0 for step in steps)
-    if up and down:
-        return "mixed"
-    ends = abs(values[-1] - values[0]) > noise * max(abs(values[0]), abs(values[-1]))
-    if not (up or down or ends):
-        return "flat"
-    return "rises" if values[-1] > values[0] else "falls"
+EPSILON = Statement("epsilon", "epsilon trades monotonically: larger erases more, smaller preserves more.")
+BETA = Statement("beta", "Results are insensitive to beta.")
+IMPLICIT = Statement(
+    "implicit against exact", "Implicit modulation does what the exact solution of the dual does."
+)
+ADAPTIVE = Statement("adaptive against fixed", "Adapting lambda beats fixing it.")
 
 
-def course_of_success(runs: Sequence[Run]) -> Course:
-    """How success goes over some erasures; differences within the noise of any two do not count."""
-    up = any(differs(a, b) and b["success"] > a["success"] for i, a in enumerate(runs) for b in runs[i + 1 :])
-    down = any(
-        differs(a, b) and b["success"] < a["success"] for i, a in enumerate(runs) for b in runs[i + 1 :]
-    )
-    if up and down:
-        return "mixed"
-    return "rises" if up else "falls" if down else "flat"
+@dataclass(frozen=True)
+class Part:
+    """What a part of the objective is said to be good for.
+
+    Attributes:
+        statement: The claim.
+        figure: What it is said to lower.
+        pairs: Rows of the ablation table without the part, each beside the one with it.
+    """
+
+    statement: Statement
+    figure: Literal["success", "L_pr"]
+    pairs: tuple[tuple[str, str], ...]
 
 
-def judge_epsilon(optimiser: str, runs: Sequence[Run]) -> Claim:
+PARTS = (
+    Part(
+        Statement("part L_attn", "L_attn adds erasure."),
+        "success",
+        (("L_erase", "L_erase + L_attn"), ("L_erase + L_pr", "all three")),
+    ),
+    Part(
+        Statement("part L_pr", "L_pr preserves what is unrelated."),
+        "L_pr",
+        (("L_erase", "L_erase + L_pr"), ("L_erase + L_attn", "all three")),
+    ),
+    Part(
+        Statement("part L_erase", "L_attn without L_erase erases less."),
+        "success",
+        (("L_attn + L_pr", "all three"),),
+    ),
+)
+
+
+def judge_epsilon(optimiser: str, runs: Sequence[Measured], noise: Noise) -> Claim:
     """Larger epsilon: more erasure, less preservation, and monotonically so.
 
     Args:
         optimiser: Its name.
         runs: In order of epsilon.
+        noise: Of the losses.
     """
-    loss, success = course([run["last_preserve"] for run in runs], LOSS_NOISE), course_of_success(runs)
+    loss, success = course(runs, loss_change(noise)), course(runs, success_change)
     verdict = OPEN
-    if loss == "rises" and success == "falls":
-        verdict = HOLDS
-    elif loss in ("falls", "flat", "mixed") or success in ("rises", "mixed"):
+    if loss in ("falls", "mixed") or success in ("rises", "mixed"):
         verdict = FAILS
+    elif loss == "rises" and success == "falls":
+        verdict = HOLDS
     first, last = runs[0], runs[-1]
     because = (
         f"From epsilon {first['settings']['epsilon']:g} to {last['settings']['epsilon']:g} L_pr"
         f" {_words(loss)} ({span(run['last_preserve'] for run in runs)}), success {_words(success)}"
-        f" ({', '.join(rate(run) for run in runs)}),"
-        f" the CLIP score goes from {first['clip_score']:.1f} to {last['clip_score']:.1f}."
+        f" ({rates(runs)}), the CLIP score goes from {first['clip_score']:.1f} to {last['clip_score']:.1f}."
     )
-    says = "epsilon trades monotonically: larger erases more, smaller preserves more."
-    return Claim("epsilon", says, optimiser, verdict, because, {"L_pr": loss, "success": success})
+    return EPSILON.judged(optimiser, verdict, because, {"L_pr": loss, "success": success})
 
 
 def _words(course: Course) -> str:
-    return {"flat": "stays the same", "mixed": "goes up and down"}.get(course, course)
+    words = {"flat": "moves by no more than its noise", "mixed": "goes up and down"}
+    return words.get(course, course)
 
 
-def judge_beta(optimiser: str, runs: Sequence[Run]) -> Claim:
+def judge_beta(optimiser: str, runs: Sequence[Measured], noise: Noise) -> Claim:
     """Results hardly depend on beta.
 
     Args:
         optimiser: Its name.
         runs: In order of beta.
+        noise: Of the losses.
     """
-    losses = [run["last_preserve"] for run in runs]
-    spread, success = max(losses) / max(min(losses), 1e-12), course_of_success(runs)
-    verdict = (
-        HOLDS if success == "flat" and spread <= 1.5 else FAILS if success != "flat" or spread > 3 else OPEN
-    )
+    found = agreement(runs, noise)
     factor = runs[-1]["settings"]["beta"] / runs[0]["settings"]["beta"]
     because = (
-        f"Over a factor of {factor:.3g} in beta success is {', '.join(rate(run) for run in runs)} and L_pr"
-        f" spans a factor of {spread:.2g} ({', '.join(f'{loss:.3g}' for loss in losses)})."
+        f"Over a factor of {factor:.3g} in beta success is {rates(runs)} ({_points(found)}) and L_pr spans a"
+        f" factor of {found.factor:.2g} ({', '.join(format(run['last_preserve'], '.3g') for run in runs)})."
     )
-    says = "Results are insensitive to beta."
-    return Claim("beta", says, optimiser, verdict, because, {"success": success, "L_pr_factor": spread})
+    return BETA.judged(optimiser, found.verdict, because, _figures(found))
 
 
-def judge_implicit(optimiser: str, implicit: Run, exact: Run) -> Claim:
-    """The implicit multiplier does what the exact one does."""
-    ratio = implicit["last_preserve"] / max(exact["last_preserve"], 1e-12)
-    far = max(ratio, 1 / max(ratio, 1e-12))
-    apart = differs(implicit, exact)
-    verdict = HOLDS if not apart and far <= 1.5 else FAILS if apart or far > 3 else OPEN
+def judge_implicit(optimiser: str, implicit: Measured, exact: Measured, noise: Noise) -> Claim:
+    """The implicit multiplier does what the exact one does.
+
+    Args:
+        optimiser: Its name.
+        implicit: With the implicit multiplier.
+        exact: With the exact one.
+        noise: Of the losses.
+    """
+    found = agreement([implicit, exact], noise)
     because = (
-        f"Success {rate(implicit)} against {rate(exact)}, L_pr {implicit['last_preserve']:.3g} against"
-        f" {exact['last_preserve']:.3g}, lambda at the end {implicit['last_multiplier']:.3g} against"
-        f" {exact['last_multiplier']:.3g}."
+        f"Success {rate(implicit)} against {rate(exact)} ({_points(found)}), L_pr"
+        f" {implicit['last_preserve']:.3g} against {exact['last_preserve']:.3g}, lambda at the end"
+        f" {implicit['last_multiplier']:.3g} against {exact['last_multiplier']:.3g}."
     )
-    says = "Implicit modulation does what the exact solution of the dual does."
-    return Claim("implicit against exact", says, optimiser, verdict, because, {"L_pr_factor": far})
+    return IMPLICIT.judged(optimiser, found.verdict, because, _figures(found))
 
 
-def judge_adaptive(optimiser: str, implicit: Run, fixed: Sequence[Run]) -> Claim:
+def _points(found: Agreement) -> str:
+    return f"intervals of differences from {100 * found.low:.0f} to {100 * found.high:.0f} points"
+
+
+def _figures(found: Agreement) -> dict[str, float]:
+    return {"success_low": found.low, "success_high": found.high, "L_pr_factor": found.factor}
+
+
+def judge_adaptive(optimiser: str, implicit: Measured, fixed: Sequence[Measured], noise: Noise) -> Claim:
     """No fixed multiplier does as well as the adapted one.
+
+    It holds where the adapted one is as good as every fixed one in both figures and better in one; it does
+    not where a fixed one is as good as the adapted one in both and better in one.
 
     Args:
         optimiser: Its name.
         implicit: With the adapted multiplier.
         fixed: With fixed ones.
+        noise: Of the losses.
     """
-    as_good = [run for run in fixed if as_good_as(run, implicit)]
-    better = [run for run in as_good if differs(run, implicit) or _keeps_better(run, implicit)]
-    verdict = FAILS if better else OPEN if as_good else HOLDS
+    signs = _signs_against(implicit, fixed, noise)
+    wins = sum(
+        -1 in signs_of and as_good_as(implicit, run, noise)
+        for run, signs_of in zip(fixed, signs, strict=True)
+    )
+    beaten = sum(
+        1 in signs_of and as_good_as(run, implicit, noise) for run, signs_of in zip(fixed, signs, strict=True)
+    )
+    verdict = FAILS if beaten else HOLDS if fixed and wins == len(fixed) else OPEN
     shown = "; ".join(
         f"lambda {run['settings']['multiplier']:g}: {rate(run)}, {run['last_preserve']:.3g}" for run in fixed
     )
     because = (
-        f"Adapted: success {rate(implicit)}, L_pr {implicit['last_preserve']:.3g}. Fixed: {shown}."
-        f" {len(as_good)} of {len(fixed)} fixed ones are as good in both, {len(better)} better in one."
+        f"Adapted: success {rate(implicit)}, L_pr {implicit['last_preserve']:.3g}. Fixed: {shown}. The"
+        f" adapted one is as good in both and better in one against {wins} of {len(fixed)}; the same is true"
+        f" the other way round of {beaten}."
     )
-    says = "Adapting lambda beats fixing it."
-    return Claim("adaptive against fixed", says, optimiser, verdict, because, {"better": len(better)})
+    return ADAPTIVE.judged(optimiser, verdict, because, {"wins": wins, "beaten": beaten})
 
 
-def as_good_as(run: Run, other: Run) -> bool:
-    """Whether one erasure is no worse than another in success and in L_pr, noise allowed for."""
-    erases = run["success"] <= other["success"] or not differs(run, other)
-    return bool(erases and run["last_preserve"] <= other["last_preserve"] * (1 + LOSS_NOISE))
+def _signs_against(implicit: Measured, fixed: Sequence[Measured], noise: Noise) -> list[tuple[int, int]]:
+    """For each fixed multiplier the signs of success and L_pr, -1 where the adapted one has less."""
+    both = (success_change, loss_change(noise))
+    signs = significant([compare(run, implicit) for compare in both for run in fixed])
+    return list(zip(signs[: len(fixed)], signs[len(fixed) :], strict=True))
 
 
-def _keeps_better(run: Run, other: Run) -> bool:
-    return bool(run["last_preserve"] < other["last_preserve"] * (1 - LOSS_NOISE))
-
-
-def judge_parts(optimiser: str, rows: Mapping[str, Run]) -> list[Claim]:
-    """What L_attn, L_pr and L_erase are each said to be good for.
+def judge_part(optimiser: str, part: Part, rows: Mapping[str, Measured], noise: Noise) -> Claim:
+    """Whether a part of the objective lowers what it is said to lower, in every pair of rows.
 
     Args:
         optimiser: Its name.
+        part: The part.
         rows: The rows of the ablation table by their names in the plan.
+        noise: Of the losses.
     """
-    erase, attended = rows["L_erase"], rows["L_erase + L_attn"]
-    kept, alone, full = rows["L_erase + L_pr"], rows["L_attn + L_pr"], rows["all three"]
-    return [
-        _lowers_success(
-            optimiser, "L_attn", "L_attn adds erasure.", [(erase, attended), (kept, full)], "without and with"
-        ),
-        _lowers_loss(optimiser, [(erase, kept), (attended, full)]),
-        _lowers_success(
-            optimiser, "L_erase", "L_attn without L_erase erases less.", [(alone, full)], "without and with"
-        ),
-    ]
+    pairs = [(rows[without], rows[with_it]) for without, with_it in part.pairs]
+    compare = success_change if part.figure == "success" else loss_change(noise)
+    signs = significant([compare(a, b) for a, b in pairs])
+    verdict = FAILS if 1 in signs else HOLDS if set(signs) == {-1} else OPEN
+    shown = "; ".join(f"{_shown(part, a)} and {_shown(part, b)}" for a, b in pairs)
+    return part.statement.judged(optimiser, verdict, f"{_HEADS[part.figure]} without and with it: {shown}.")
 
 
-def _lowers_success(
-    optimiser: str, name: str, says: str, pairs: Sequence[tuple[Run, Run]], words: str
-) -> Claim:
-    down = [differs(a, b) and b["success"] < a["success"] for a, b in pairs]
-    up = [differs(a, b) and b["success"] > a["success"] for a, b in pairs]
-    verdict = FAILS if any(up) else HOLDS if all(down) else OPEN
-    shown = "; ".join(f"{rate(a)} and {rate(b)}" for a, b in pairs)
-    return Claim(f"part {name}", says, optimiser, verdict, f"Success {words} it: {shown}.")
+_HEADS = {"success": "Success", "L_pr": "L_pr (and CLIP score)"}
 
 
-def _lowers_loss(optimiser: str, pairs: Sequence[tuple[Run, Run]]) -> Claim:
-    down = [_keeps_better(b, a) for a, b in pairs]
-    verdict = HOLDS if all(down) else FAILS if not any(down) else OPEN
-    shown = "; ".join(
-        f"L_pr {a['last_preserve']:.3g} and {b['last_preserve']:.3g},"
-        f" CLIP score {a['clip_score']:.1f} and {b['clip_score']:.1f}"
-        for a, b in pairs
-    )
-    says = "L_pr preserves what is unrelated."
-    return Claim("part L_pr", says, optimiser, verdict, f"Without and with it: {shown}.")
+def _shown(part: Part, run: Measured) -> str:
+    return rate(run) if part.figure == "success" else f"{run['last_preserve']:.3g} ({run['clip_score']:.1f})"

@@ -24,16 +24,8 @@ if TYPE_CHECKING:
     from zbench.model import Model
     from zbench.training import Meter
 
-PROBES = 8
-"""Points on which L_pr is followed, the same ones throughout."""
-
-CHECKS = 4
-"""Moments at which the curvature is looked for."""
-
-ROUNDS = 6
-"""Power iterations at each of them."""
-
 _PROBE_SEED, _CURVATURE_SEED = 90001, 90002
+"""Change nothing about the training; whoever changes them raises `WATCH_VERSION`."""
 
 
 def train_watched(
@@ -50,6 +42,9 @@ def train_watched(
         model: No edit attached.
         concept: What is erased.
         progress: Told about steps.
+
+    Raises:
+        TrainingDivergedError: A figure or a weight stopped being finite.
     """
     kind = type(method)
 
@@ -93,7 +88,7 @@ class Watched:
         self._start: list[Tensor] = []
         self._curvature_points = generator(_CURVATURE_SEED)
         bank = objective.preservation.bank
-        self._probes = bank.draw(generator(_PROBE_SEED), PROBES)
+        self._probes = bank.draw(generator(_PROBE_SEED), watch.probes)
 
     def gradients(self) -> dict[str, float]:
         """One step's gradients, at the learning rate that the step will have."""
@@ -117,8 +112,8 @@ class Watched:
         return row
 
     def _is_check(self) -> bool:
-        marks = {round(part * (self._steps - 1) / (CHECKS - 1)) for part in range(CHECKS)}
-        return self._step in marks
+        last = max(1, self._watch.checks - 1)
+        return self._step in {round(part * (self._steps - 1) / last) for part in range(self._watch.checks)}
 
     def curvature(self) -> float:
         """Largest |grad L_pr(theta + u) - grad L_pr(theta)| / |u| found, a local Lipschitz constant G.
@@ -134,7 +129,7 @@ class Watched:
         change = [now - before for now, before in zip(here, self._start, strict=True)]
         length, found = norm_of(change), 0.0
         start = self._gradient_at(here, draw)
-        for _ in range(ROUNDS if length > 0 else 0):
+        for _ in range(self._watch.rounds if length > 0 else 0):
             there = self._gradient_at([a + b for a, b in zip(here, change, strict=True)], draw)
             turned = [a - b for a, b in zip(there, start, strict=True)]
             size = norm_of(turned)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,8 @@ def presets_study(
 
     Raises:
         UnknownNameError: A name is unknown.
-        ConfigurationError: Nothing is left to try, or there are no grids for this domain.
+        ConfigurationError: Nothing is left to try, there are no grids for this domain, or one of them has a
+            value out of range; nothing was trained then.
     """
     domain = load_spec(model).domain
     names = _names(methods) if methods != "all" else list(grid_names(domain))
@@ -51,6 +52,9 @@ def presets_study(
     grids = {name: configurations(name, domain) for name in names}
     make_folder(out)
     trials = Trials(out / "work", model, prompts=prompts)
+    for name, grid in grids.items():
+        for settings, concept in product(grid, over):
+            trials.check(name, concept, settings)
     total, done = sum(map(len, grids.values())) * len(over), 0
     found: dict[str, list[Tried]] = {name: [] for name in names}
     for name, grid in grids.items():
@@ -70,7 +74,7 @@ def presets_study(
         "rule": RULE.format(limit=clip_limit),
         "methods": {name: _described(tried, clip_limit) for name, tried in found.items()},
     }
-    write_study(out, "presets", record, render_page(record))
+    write_study(out, "presets", record, render_page(record), model=trials.handle(over[0]))
     return record
 
 
@@ -90,7 +94,7 @@ def _described(tried: Sequence[Tried], limit: float) -> dict[str, Any]:
             "clip_loss": one.clip_loss if one.measured else None,
             "collapsed": one.collapsed,
             "seconds": one.seconds,
-            "trials": [_without_settings(asdict(trial)) for trial in one.trials],
+            "trials": [_without_settings(trial.describe()) for trial in one.trials],
         }
         for one in tried
     ]

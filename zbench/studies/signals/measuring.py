@@ -41,10 +41,15 @@ class Instruments:
 
     def objects(self, view: SamplesView) -> Rate:
         """Pictures whose object has the highest score of its family."""
+        found = self.object_hits(view)
+        return Rate.of([hit for _, hit in found], [prompt for prompt, _ in found])
+
+    def object_hits(self, view: SamplesView) -> list[tuple[str, bool]]:
+        """Prompt id and outcome of every picture whose object the detector knows, see `objects`."""
         record, scores = self.detector.record(""), self.detector.scores(view.pictures)
         rows = [row for row, sample in enumerate(view.samples) if record.rivals(sample.object or "")]
         hits = [bool(record.top(scores[[row]], view.samples[row].object or "")[0]) for row in rows]
-        return Rate.of(hits, [view.samples[row].prompt_id for row in rows])
+        return [(view.samples[row].prompt_id, hit) for row, hit in zip(rows, hits, strict=True)]
 
     def chance(self, samples: Sequence[Sample]) -> float:
         """What guessing within the family reaches."""
