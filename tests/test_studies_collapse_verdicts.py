@@ -177,6 +177,15 @@ def test_the_words_where_all_rows_collapse() -> None:
     assert beyond(found | {"original": {"parameters": PAPER}}).endswith("the paper's observation is about.")
 
 
+def test_lost_objects_are_said_also_where_the_verdict_is_neither() -> None:
+    found = record(intact)
+    for row, left in zip(found["runs"], (14, 15, 28), strict=False):
+        row["readings"]["1"]["objects"] = rate(left)
+    said = conclusions(found)
+    assert "0 of the 16" in said[0] and "; 1 more leave less than half of the unrelated objects." in said[0]
+    assert "none of these combinations" not in said[0]
+
+
 def test_the_words_where_only_strength_breaks() -> None:
     strong = words(record(lambda run, scale: scale == "15"))
     assert "Multiplying the same trained adapters by 15 when pictures are drawn: +6" in strong

@@ -35,6 +35,12 @@ def broken(reading: Row) -> bool:
     return bool(reading["collapsed"] or reading["destroyed"])
 
 
+def damaged(reading: Row, record: Row) -> bool:
+    """Whether less than half of the unrelated objects that the original shows is left."""
+    found, before = reading["objects"], record["original"]["reading"]["objects"]
+    return bool(2 * found["n"] * before["N"] < before["n"] * found["N"])
+
+
 def mark(reading: Row) -> str:
     """The verdict in a word or two."""
     marks = [name for name in ("collapsed", "destroyed") if reading[name]]
@@ -66,9 +72,11 @@ def _at(record: Row, scale: str) -> str:
     said = f"**Strength {scale}**: {counts} break the model"
     said += f" ({_kinds(bad, scale)})" if bad else ""
     said += f"; {len(lost)} more diverged while training" if lost else ""
+    hurt = [row for row in rows if row not in bad and damaged(row["readings"][scale], record)]
+    said += f"; {len(hurt)} more leave less than half of the unrelated objects" if hurt else ""
     if not bad:
         none = "In a model of this size none of these combinations makes fine-tuning collapse."
-        return f"{said}." if lost else f"{said}. {none}"
+        return f"{said}." if lost or hurt else f"{said}. {none}"
     if len(bad) == len(rows):
         return f"{said}. It breaks at either level of every factor: none of them is what it takes."
     return f"{said}. Breaking, by factor: {'; '.join(_levels(rows, scale, factor) for factor in FACTORS)}."
