@@ -29,16 +29,8 @@ class ZeroedProcessor(Processor):
         super().__init__(reference, layer)
         self.columns, self.before = columns, before
 
-    def __call__(
-        self,
-        attn: Any,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        freqs_cis: Tensor | None = None,
-    ) -> Tensor:
-        scores, value = self.scores(attn, hidden_states, attention_mask, freqs_cis)
-        zeroed = torch.zeros(hidden_states.shape[:2], dtype=torch.bool)
+    def output(self, attn: Any, scores: Tensor, value: Tensor) -> Tensor:
+        zeroed = torch.zeros(value.shape[:2], dtype=torch.bool)
         for sample, columns in enumerate(self.columns):
             for column in columns:
                 zeroed[sample, self.reference.text_start + column] = True

@@ -28,15 +28,7 @@ class Contributions(Processor):
         super().__init__(reference, layer)
         self.columns, self.norms = columns, norms
 
-    def __call__(
-        self,
-        attn: Any,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        freqs_cis: Tensor | None = None,
-    ) -> Tensor:
-        scores, value = self.scores(attn, hidden_states, attention_mask, freqs_cis)
+    def output(self, attn: Any, scores: Tensor, value: Tensor) -> Tensor:
         maps, out = scores.softmax(dim=-1), attn.to_out[0].weight.T
         span = [self.reference.text_start + column for column in self.columns]
         part = torch.einsum("bhqk,bkhd->bqhd", maps[..., span], value[:, span]).flatten(2) @ out

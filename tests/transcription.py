@@ -62,7 +62,10 @@ class Processor:
         attention_mask: Tensor | None = None,
         freqs_cis: Tensor | None = None,
     ) -> Tensor:
-        scores, value = self.scores(attn, hidden_states, attention_mask, freqs_cis)
+        return self.output(attn, *self.scores(attn, hidden_states, attention_mask, freqs_cis))
+
+    def output(self, attn: Any, scores: Tensor, value: Tensor) -> Tensor:
+        """What the layer gives, [B, S, heads * D], from what `scores` returns."""
         maps = scores.softmax(dim=-1)
         self.reference.maps[self.layer] = maps
         out = torch.einsum("bhqk,bkhd->bqhd", maps, value).flatten(2)

@@ -67,12 +67,13 @@ def conclusions(record: Row) -> list[str]:
 def _at(record: Row, scale: str) -> str:
     rows = _factorial(record)
     bad = [row for row in rows if broken(row["readings"][scale])]
-    lost = [row for row in rows if row["diverged"] and not broken(row["readings"][scale])]
+    others = [row for row in rows if not broken(row["readings"][scale])]
+    lost = [row for row in others if row["diverged"]]
     counts = f"{len(bad)} of the {len(rows)} fine-tunings of the factorial"
     said = f"**Strength {scale}**: {counts} break the model"
     said += f" ({_kinds(bad, scale)})" if bad else ""
     said += f"; {len(lost)} more diverged while training" if lost else ""
-    hurt = [row for row in rows if row not in bad and damaged(row["readings"][scale], record)]
+    hurt = [row for row in others if damaged(row["readings"][scale], record)]
     said += f"; {len(hurt)} more leave less than half of the unrelated objects" if hurt else ""
     if not bad:
         none = "In a model of this size none of these combinations makes fine-tuning collapse."
