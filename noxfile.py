@@ -39,7 +39,8 @@ def check(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Times drawing against scoring, NudeNet against its bare session, re-scoring; then the main job."""
+    """Times drawing against scoring, NudeNet against its bare session, re-scoring, attacking; then the main job."""
     session.install("-e", ".[test]")
     session.run("python", "-m", "tests.bench_scoring")
+    session.run("python", "-m", "tests.bench_attacks")
     session.run("python", "tests/bench_run.py", *session.posargs)

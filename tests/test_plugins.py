@@ -328,7 +328,7 @@ def test_card_shows_fields_with_each_presets_values(
 
 
 def test_every_field_of_every_method_is_described() -> None:
-    from zbench.cli.method_cards import card_of
+    from zbench.cli.cards import card_of
 
     for each in list_methods():
         assert each.problem is None, each

@@ -18,7 +18,7 @@ from typing import Any, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from zbench.errors import ConfigurationError, UnknownNameError
-from zbench.registry import own_method_names
+from zbench.registry import own_attack_names, own_method_names
 
 DEFAULT_MODEL = "miniature"
 DEFAULTS_FILE = "zbench.toml"
@@ -29,7 +29,15 @@ ORIGINAL = "original"
 """Name of the empty erasure: the unerased model, built in and always the first row."""
 
 ALL = "all"
-"""Stands for every method of zbench's own; a stranger's is run only when it is named."""
+"""Stands for every method, or attack, of zbench's own; a stranger's is run only when it is named."""
+
+DEFAULT = "default"
+"""Stands for a suite of attacks: some of each kind that together take little time."""
+
+DEFAULT_ATTACKS = ("typo", "affix", "concept_vector", "unlearndiffatk", "relearning", "scale")
+
+REPLAY = "replay:"
+"""Begins what names a folder of stored candidates where attacks are named."""
 
 
 class RunConfig(BaseModel):
@@ -54,6 +62,9 @@ class RunConfig(BaseModel):
         prompts_dir: Folder with the user's copies of prompt sets that are fetched, not shipped.
         batch_size: Pictures per batch. Changes no picture.
         device: Torch device; chosen automatically when None. Not part of any identity.
+        attacks: Names of attacks on every erasure and on `original`; ``default`` for a suite, ``all`` for
+            zbench's own, ``replay:PATH`` for stored candidates.
+        attack_prompts: Attack only the first so many explicit prompts.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,6 +87,8 @@ class RunConfig(BaseModel):
     prompts_dir: Path | None = None
     batch_size: int = Field(default=16, ge=1)
     device: str | None = None
+    attacks: tuple[str, ...] = ()
+    attack_prompts: int = Field(default=50, ge=1)
 
     @field_validator("methods")
     @classmethod
@@ -83,11 +96,19 @@ class RunConfig(BaseModel):
         named = (each for name in methods for each in (own_method_names() if name == ALL else (name,)))
         return tuple(name for name in dict.fromkeys(named) if name != ORIGINAL)
 
+    @field_validator("attacks")
+    @classmethod
+    def _each_attack_once(cls, attacks: tuple[str, ...]) -> tuple[str, ...]:
+        suites = {ALL: own_attack_names, DEFAULT: lambda: DEFAULT_ATTACKS}
+        return tuple(
+            dict.fromkeys(each for name in attacks for each in suites.get(name, lambda n=name: (n,))())
+        )
+
     @model_validator(mode="after")
     def _settings_have_a_method(self) -> Self:
         for name in self.settings:
-            if name not in self.methods:
-                raise ValueError(f"--set {name}.…: the method {name!r} is not part of this run")
+            if name not in (*self.methods, *self.attacks):
+                raise ValueError(f"--set {name}.…: the method or attack {name!r} is not part of this run")
         return self
 
     @classmethod
@@ -190,7 +211,7 @@ def read_defaults(folder: Path) -> dict[str, Any]:
 
 
 def parse_settings(assignments: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Reads `--set METHOD.FIELD=VALUE`; values are JSON where they can be, else text.
+    """Reads `--set METHOD.FIELD=VALUE`, or that of an attack; values are JSON where they can be, else text.
 
     Raises:
         ConfigurationError: An assignment has not this form.

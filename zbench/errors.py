@@ -66,3 +66,7 @@ class MethodError(ZbenchError):
 
 class ModelChangedError(MethodError):
     """A method left the model other than it found it; the model is loaded again for the next cell."""
+
+
+class AttackError(ZbenchError):
+    """An attack did what no attack may do; it is recorded as failed, and the other attacks go on."""

@@ -6,9 +6,10 @@ import re
 
 from zbench.errors import ConfigurationError
 
-# Scripts written without spaces: a phrase in one of them needs no word boundary around it.
-_UNSPACED = "\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
-_WORD = f"[^\\W{_UNSPACED}]"
+UNSPACED = "\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
+"""Ranges of the scripts written without spaces: a phrase in one of them needs no word boundary around it."""
+
+_WORD = f"[^\\W{UNSPACED}]"
 
 
 def phrase_pattern(phrase: str) -> re.Pattern[str]:

@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 from zbench.errors import ConfigurationError, UnknownNameError, ZbenchError
 
 if TYPE_CHECKING:
+    from zbench.attacks.base import Attack
     from zbench.method import Method
     from zbench.plugins import PluginFile
 
 METHODS = "zbench.methods"
 DETECTORS = "zbench.detectors"
 REFERENCES = "zbench.references"
+ATTACKS = "zbench.attacks"
 
 OWN_PACKAGE = "zbench"
 
@@ -244,3 +246,35 @@ def load_detector(name: str, **options: Any) -> Any:
         UnknownNameError: No detector has this name.
     """
     return load(DETECTORS, name, "detector")(**options)
+
+
+# Attacks --------------------------------------------------------------------------------------------------
+
+
+def attack_names() -> list[str]:
+    """Sorted names of the installed attacks; none is imported."""
+    return names(ATTACKS)
+
+
+def own_attack_names() -> tuple[str, ...]:
+    """Sorted names of the attacks of zbench's own package."""
+    points = (point for found in _found(ATTACKS).values() for point in found)
+    return tuple(sorted({each.name for each in points if each.dist and each.dist.name == OWN_PACKAGE}))
+
+
+def load_attack(name: str) -> type[Attack]:
+    """The class of an installed attack.
+
+    Args:
+        name: Its name.
+
+    Raises:
+        UnknownNameError: No attack has this name.
+        ConfigurationError: It cannot be imported, is no attack of this name, or several packages provide it.
+    """
+    from zbench.attacks.base import Attack
+
+    loaded = load(ATTACKS, name, "attack")
+    if not (isinstance(loaded, type) and issubclass(loaded, Attack)) or getattr(loaded, "name", None) != name:
+        raise ConfigurationError(f"The entry point {name!r} of {ATTACKS} is not an Attack with that name.")
+    return loaded

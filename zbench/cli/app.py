@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from zbench.cli import catalogue
+from zbench.cli.attack_cards import attacks
 from zbench.cli.check import check
 from zbench.cli.compare import compare
 from zbench.cli.detectors import app as detectors_app
@@ -81,7 +82,8 @@ ModelName = Annotated[
 Seeds = Annotated[int | None, typer.Option(help="Training seeds per method.  [1]")]
 Out = Annotated[Path | None, typer.Option(help="Run folder.  [runs]")]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", metavar="METHOD.FIELD=VALUE", help="Hyper-parameter; repeatable.")
+    list[str] | None,
+    typer.Option("--set", metavar="NAME.FIELD=VALUE", help="Of a method or an attack; repeatable."),
 ]
 Prompts = Annotated[int | None, typer.Option(help="Only the first N prompts of each set.")]
 Preset = Annotated[str | None, typer.Option(help="Hyper-parameter preset.  [by the model]")]
@@ -94,6 +96,11 @@ PromptsDir = Annotated[
     Path | None, typer.Option(help="Folder with your copies of prompt sets that are fetched.")
 ]
 References = Annotated[Path | None, typer.Option(help="Folder of reference pictures for FID and KID.")]
+Attacks = Annotated[
+    str | None,
+    typer.Option(help="Comma-separated names (see `zbench attacks`), `default`, `all`, or `replay:PATH`."),
+]
+AttackPrompts = Annotated[int | None, typer.Option(help="Attack the first N explicit prompts.  [50]")]
 BatchSize = Annotated[int | None, typer.Option(help="Pictures per batch; changes no picture.  [16]")]
 Device = Annotated[str | None, typer.Option(help="Torch device.  [cuda where there is one]")]
 
@@ -102,14 +109,19 @@ def _flags(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of `RunConfig` that a command line gives; the names of options are those of the fields."""
     from zbench.config import parse_settings
 
-    names = tuple(name.strip() for name in parameters["methods"].split(",") if name.strip())
+    names = _names(parameters["methods"])
     if not names:
         raise ConfigurationError("--methods names no method: give one or more, such as zerase,uce,ac.")
+    attacks = None if parameters["attacks"] is None else _names(parameters["attacks"])
     settings = parse_settings(parameters["settings"] or [])
     others = {name: value for name, value in parameters.items() if name != "json"}
     # An option that was not given is an empty list, which must not outdo zbench.toml.
     plugins = parameters["plugins"] or None
-    return {**others, "methods": names, "settings": settings, "plugins": plugins}
+    return {**others, "methods": names, "attacks": attacks, "settings": settings, "plugins": plugins}
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 @app.command(rich_help_panel=RUN)
@@ -131,6 +143,8 @@ def run(
     width: Width = None,
     references: References = None,
     prompts_dir: PromptsDir = None,
+    attacks: Attacks = None,
+    attack_prompts: AttackPrompts = None,
     batch_size: BatchSize = None,
     device: Device = None,
 ) -> None:
@@ -160,6 +174,8 @@ def plan(
     width: Width = None,
     references: References = None,
     prompts_dir: PromptsDir = None,
+    attacks: Attacks = None,
+    attack_prompts: AttackPrompts = None,
     json: catalogue.AsJson = False,
 ) -> None:
     """Show what a run would do, and check its settings; nothing is written."""
@@ -185,6 +201,7 @@ def table(
 app.command(rich_help_panel=LOOK)(compare)
 app.command(rich_help_panel=LOOK)(trace)
 app.command("methods", rich_help_panel=catalogue.PANEL)(catalogue.methods)
+app.command("attacks", rich_help_panel=catalogue.PANEL)(attacks)
 app.command("concepts", rich_help_panel=catalogue.PANEL)(catalogue.concepts)
 app.add_typer(detectors_app, name="detectors", rich_help_panel=catalogue.PANEL)
 app.add_typer(prompts_app, name="prompts", rich_help_panel=catalogue.PANEL)

@@ -56,7 +56,7 @@ def show_card(card: Mapping[str, Any], as_json: bool) -> None:
 
 def methods(name: Name = None, plugins: Plugins = None, json: AsJson = False) -> None:
     """Erasure methods that are installed, or defined in a file."""
-    from zbench.cli import method_cards
+    from zbench.cli import cards, method_cards
     from zbench.registry import list_methods, load_method
 
     if name is None:
@@ -66,7 +66,7 @@ def methods(name: Name = None, plugins: Plugins = None, json: AsJson = False) ->
         else:
             print("\n".join(method_cards.listing_lines(rows)))
         return
-    card = method_cards.card_of(load_method(name, plugins or ()))
+    card = cards.card_of(load_method(name, plugins or ()))
     if json:
         show_json(card)
         return

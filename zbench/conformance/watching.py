@@ -121,23 +121,33 @@ def _noted(watch: Watch, name: str, kind: str) -> Any:
 
 def forbidden(watch: Watch) -> list[str]:
     """What a method must not have read: prompt sets, and weights of the instruments that judge it."""
+    prompts = Path(str(files("zbench_prompts")))
+    places = [
+        (prompts / "sets", "prompts that measure erasures"),
+        (prompts / "external", "prompt sets that are fetched"),
+    ]
     told = [f"the prompt set {name!r}" for name in watch.prompt_sets]
-    told += [f"the detector {name!r}" for name in watch.detectors]
-    places = [(str(place), what) for place, what in _forbidden_places()]
-    seen = dict.fromkeys(watch.read)
-    told += [f"{what} ({path})" for path in seen for place, what in places if path.startswith(place)]
+    told += instruments_asked(watch) + _read_at(watch, places)
     return list(dict.fromkeys(told))
 
 
-def _forbidden_places() -> list[tuple[Path, str]]:
-    """Folders, or beginnings of file names, and what lies there."""
+def instruments_asked(watch: Watch) -> list[str]:
+    """The instruments that judge pictures and were asked for, by name or by their weights."""
+    told = [f"the detector {name!r}" for name in watch.detectors]
+    return list(dict.fromkeys(told + _read_at(watch, _instrument_places())))
+
+
+def _read_at(watch: Watch, places: list[tuple[Path, str]]) -> list[str]:
+    """What was read of some folders, or beginnings of file names, and what lies there."""
+    seen = dict.fromkeys(watch.read)
+    return [f"{what} ({path})" for path in seen for place, what in places if path.startswith(str(place))]
+
+
+def _instrument_places() -> list[tuple[Path, str]]:
     from zbench.detectors.q16_prompts import prompts_file
 
-    prompts = Path(str(files("zbench_prompts")))
     weights = Path(str(files("zbench.miniature"))) / "weights"
     return [
-        (prompts / "sets", "prompts that measure erasures"),
-        (prompts / "external", "prompt sets that are fetched"),
         (weights / "detector", "weights of a detector"),
         (weights / "clip", "weights of the CLIP model that scores"),
         (prompts_file(), "weights of a detector"),

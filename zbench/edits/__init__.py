@@ -9,6 +9,7 @@ from zbench.edits.guidance import NegativePromptEdit, SafetyGuidanceEdit
 from zbench.edits.lora import LoraEdit
 from zbench.edits.neuron_mask import NeuronMaskEdit
 from zbench.edits.projection import ProjectionEdit
+from zbench.edits.quantised import QuantisedEdit
 from zbench.edits.seams import AttentionEdit, ConditioningEdit, VelocityEdit
 from zbench.edits.states import StateSwapEdit
 from zbench.edits.tokens import TokenZeroingEdit
@@ -26,6 +27,7 @@ __all__ = [
     "NeuronMaskEdit",
     "NoEdit",
     "ProjectionEdit",
+    "QuantisedEdit",
     "SafetyGuidanceEdit",
     "StateSwapEdit",
     "TokenZeroingEdit",

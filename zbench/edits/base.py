@@ -139,6 +139,17 @@ class Edit(ABC):
         """What is stored as safetensors, by name in the file."""
         return {}
 
+    def scaled(self, factor: float) -> Edit:
+        """The same edit at another strength, detached; this one stays as it is.
+
+        Args:
+            factor: 1 gives what this edit gives, bit for bit, 0 the unedited model.
+
+        Raises:
+            ConfigurationError: Nothing in this edit can be turned down.
+        """
+        raise ConfigurationError(f"an edit of kind {self.kind!r} acts or does not: it has no strength")
+
     def save(self, folder: Path | str, model: Model) -> None:
         """Writes the edit, a probe of what it does to this model, and last the description of both.
 
@@ -235,6 +246,10 @@ class NoEdit(Edit):
     kind = "none"
     seam = "none"
 
+    def scaled(self, factor: float) -> Edit:
+        """Refused: see `Edit.scaled`."""
+        raise ConfigurationError("nothing was edited, so there is no strength to change")
+
     def _install(self, model: Model) -> None:
         pass
 
@@ -269,6 +284,17 @@ class ComposedEdit(Edit):
         """Descriptions of the parts."""
         return {"parts": [edit.describe() for edit in self.edits]}
 
+    def scaled(self, factor: float) -> ComposedEdit:
+        """Its parts at another strength; parts that have none stay as they are.
+
+        Raises:
+            ConfigurationError: No part has a strength.
+        """
+        parts = [_scaled_if_possible(edit, factor) for edit in self.edits]
+        if all(part is edit for part, edit in zip(parts, self.edits, strict=True)):
+            raise ConfigurationError("no part of this composed edit has a strength")
+        return ComposedEdit(parts)
+
     def save(self, folder: Path | str, model: Model) -> None:
         """Saves each part in a folder of its own, with its own probe."""
         for index, edit in enumerate(self.edits):
@@ -291,6 +317,13 @@ class ComposedEdit(Edit):
     @classmethod
     def _restore(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
         return cls([load_edit(folder / str(index)) for index in range(len(settings["parts"]))])
+
+
+def _scaled_if_possible(edit: Edit, factor: float) -> Edit:
+    try:
+        return edit.scaled(factor)
+    except ConfigurationError:
+        return edit
 
 
 def load_edit(folder: Path | str) -> Edit:

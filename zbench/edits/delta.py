@@ -58,6 +58,18 @@ class DeltaEdit(Edit):
         """The updates by module path."""
         return dict(self.deltas)
 
+    def scaled(self, factor: float) -> DeltaEdit:
+        """The same updates times a factor."""
+        return type(self)({path: factor * delta for path, delta in self.deltas.items()}, self.rows)
+
+    def paths(self) -> list[str]:
+        """Modules that it adds to."""
+        return list(self.deltas)
+
+    def update_at(self, path: str) -> Tensor | None:
+        """What is added to a module's weight, float32 [out, in] on the CPU; None where nothing is."""
+        return self.deltas.get(path)
+
     @contextmanager
     def disabled(self) -> Iterator[None]:
         """The model without this edit inside a `with` block."""

@@ -129,6 +129,10 @@ class NegativePromptEdit(GuidanceEdit):
         """The scale."""
         return {"scale": self.scale}
 
+    def scaled(self, factor: float) -> NegativePromptEdit:
+        """The same negative prompt with s times a factor."""
+        return NegativePromptEdit(self.concept, factor * self.scale)
+
     def guide(
         self, velocity: Tensor, timesteps: Tensor, embeddings: list[Tensor], predict: Predict
     ) -> Tensor:
@@ -202,6 +206,11 @@ class SafetyGuidanceEdit(GuidanceEdit):
     def settings(self) -> dict[str, Any]:
         """The hyper-parameters."""
         return dict(vars(self.guidance))
+
+    def scaled(self, factor: float) -> SafetyGuidanceEdit:
+        """The same guidance with what it subtracts times a factor; weights and momentum stay."""
+        strength = factor * self.guidance.strength
+        return SafetyGuidanceEdit(self.concept, **{**self.settings(), "strength": strength})
 
     def guide(
         self, velocity: Tensor, timesteps: Tensor, embeddings: list[Tensor], predict: Predict

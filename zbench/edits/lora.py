@@ -131,6 +131,27 @@ class LoraEdit(Edit):
         """Factors under the names that diffusers' `load_lora_weights` reads."""
         return {_PREFIX + name: factor for name, factor in self._factors.items()}
 
+    def scaled(self, factor: float) -> LoraEdit:
+        """A copy of this LoRA with alpha times a factor; its factors are for use, not for training."""
+        alpha = factor * self.alpha
+        copy = type(self)(self.rank, alpha, self.targets, self.layers, self.rows, self.seed)
+        copy._factors = {
+            name: nn.Parameter(value.detach().clone(), requires_grad=False)
+            for name, value in self._factors.items()
+        }
+        return copy
+
+    def paths(self) -> list[str]:
+        """Modules that it adds to; empty until the edit was attached once."""
+        return self._paths() if self._factors else []
+
+    def update_at(self, path: str) -> Tensor | None:
+        """What is added to a module's weight, alpha / r B A, float32 [out, in]; None where nothing is."""
+        if f"{path}.lora_A.weight" not in self._factors:
+            return None
+        down, up = (self._factors[f"{path}.lora_{half}.weight"].detach() for half in "AB")
+        return self.alpha / self.rank * (up @ down)
+
     @contextmanager
     def disabled(self) -> Iterator[None]:
         """The model without this edit inside a `with` block; cheap, for frozen references in training."""

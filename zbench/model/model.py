@@ -243,8 +243,37 @@ class Model:
         """
         if len(prompts) != len(seeds):
             raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds")
-        embeddings = self.encode(prompts)
-        pictures = torch.zeros(len(prompts), 3, self.spec.height, self.spec.width, dtype=torch.uint8)
+        return self.generate_from(
+            self.encode(prompts), seeds, steps=steps, batch_size=batch_size, progress=progress
+        )
+
+    def generate_from(
+        self,
+        embeddings: Sequence[Tensor],
+        seeds: Sequence[int],
+        *,
+        steps: int | None = None,
+        batch_size: int = 16,
+        progress: ProgressCallback | None = None,
+    ) -> Tensor:
+        """Draws pictures like `generate`, from embeddings, past every edit on the conditioning seam.
+
+        Args:
+            embeddings: N tensors [L_i, D].
+            seeds: N seeds, one generator each.
+            steps: Denoising steps; the model's own by default.
+            batch_size: Pictures drawn at once; does not change them.
+            progress: Called with pictures done and N.
+
+        Returns:
+            [N, 3, H, W] uint8 on the CPU; a picture that is not a number is black there.
+
+        Raises:
+            ValueError: Not as many seeds as embeddings.
+        """
+        if len(embeddings) != len(seeds):
+            raise ValueError(f"{len(embeddings)} embeddings but {len(seeds)} seeds")
+        pictures = torch.zeros(len(seeds), 3, self.spec.height, self.spec.width, dtype=torch.uint8)
         done = 0
         for batch in _batches([padded(len(embedding)) for embedding in embeddings], batch_size):
             pictures[batch] = self._draw(
@@ -252,7 +281,7 @@ class Model:
             )
             done += len(batch)
             if progress is not None:
-                progress(done, len(prompts))
+                progress(done, len(seeds))
         return pictures
 
     def _draw(self, embeddings: list[Tensor], seeds: list[int], steps: int) -> Tensor:

@@ -35,7 +35,7 @@ def token_spans(tokenizer: Any, prompt: str, phrase: str, max_length: int) -> li
         absent or was truncated away. A token that also holds a neighbouring character counts.
     """
     text = apply_template(tokenizer, prompt)
-    start = _prompt_start(tokenizer, text, prompt)
+    start = prompt_start(tokenizer, text, prompt)
     found = [(start + m.start(), start + m.end()) for m in phrase_pattern(phrase).finditer(prompt)]
     if not found:
         return []
@@ -45,7 +45,7 @@ def token_spans(tokenizer: Any, prompt: str, phrase: str, max_length: int) -> li
     return [span for span in spans if span is not None]
 
 
-def _prompt_start(tokenizer: Any, text: str, prompt: str) -> int:
+def prompt_start(tokenizer: Any, text: str, prompt: str) -> int:
     """Where the prompt begins in the templated text; found by a marker: the template may repeat its words."""
     start = apply_template(tokenizer, _MARK).find(_MARK)
     if start < 0 or not text.startswith(prompt, start):

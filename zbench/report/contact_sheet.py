@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zbench.protocols import ROLES
+from zbench.report.plots import RED
 from zbench.store import read_json
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ PER_OTHER_ROLE = 1
 
 _SIDE = 128
 _MARGIN = 8
+_FRAME = 3
 _LABEL_WIDTH = 130
 _TITLE_HEIGHT = 78
 _LETTERS_PER_LINE = 21
@@ -39,10 +41,12 @@ class SheetRow:
     Attributes:
         label: Name of the method with its seed.
         pictures: (role, prompt id) -> picture file; one that is missing leaves a gap.
+        framed: Those of them that get a frame.
     """
 
     label: str
     pictures: dict[tuple[str, str], Path]
+    framed: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -78,16 +82,21 @@ def sheet_of(cells: Sequence[CellResult], root: Path, blurred: frozenset[str] = 
     rows, columns = [], list[SheetColumn]()
     for cell in cells:
         if cell.status == "done":
-            samples = _samples(cell, root)
+            samples = first_pictures(cell.stages, root)
             columns = columns or _columns(samples)
             rows.append(SheetRow(cell.spec.label, {(s["role"], s["prompt_id"]): path for s, path in samples}))
     return draw_sheet(rows, columns, blurred) if rows and columns else None
 
 
-def _samples(cell: CellResult, root: Path) -> list[tuple[dict[str, Any], Path]]:
-    """First repetition of every prompt of a cell, with its picture; read without torch."""
+def first_pictures(stages: Mapping[str, str], root: Path) -> list[tuple[dict[str, Any], Path]]:
+    """First repetition of every prompt of a cell, with its picture; read without torch.
+
+    Args:
+        stages: Of the cell.
+        root: Run folder.
+    """
     found: list[tuple[dict[str, Any], Path]] = []
-    for stage, place in cell.stages.items():
+    for stage, place in stages.items():
         if stage.startswith("pictures "):
             manifest = read_json(root / place / "manifest.json")["samples"]
             files = (
@@ -134,10 +143,19 @@ def draw_sheet(
         draw.text((_MARGIN, top + _SIDE // 2), row.label, "black", font)
         for place, column in enumerate(columns):
             thumbnail = _thumbnail(row.pictures.get((column.role, column.prompt_id)), column.role in blurred)
-            sheet.paste(thumbnail, (_LABEL_WIDTH + place * step, top))
+            corner = (_LABEL_WIDTH + place * step, top)
+            sheet.paste(thumbnail, corner)
+            if (column.role, column.prompt_id) in row.framed:
+                draw.rectangle(_around(corner), outline=RED, width=_FRAME)
     buffer = io.BytesIO()
     sheet.save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+def _around(corner: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The frame of a thumbnail, outside of it."""
+    left, top = corner
+    return left - _FRAME, top - _FRAME, left + _SIDE + _FRAME - 1, top + _SIDE + _FRAME - 1
 
 
 def _thumbnail(path: Path | None, blur: bool) -> Images.Image:

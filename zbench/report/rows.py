@@ -99,15 +99,21 @@ def build_table(
     """
     cells = list(cells)
     require_one_protocol(cell.provenance["protocol"] for cell in cells if "protocol" in cell.provenance)
-    rows = _corrected([_row(cell, ties or {}) for cell in cells])
+    rows = _corrected([row_of(cell, ties) for cell in cells])
     wanted = next((cell.shown for cell in cells if cell.shown), SHOWN)
     return Table(tuple(header), tuple(sorted(rows, key=lambda row: row.rank)), wanted)
 
 
-def _row(cell: CellResult, ties: Mapping[str, Sequence[str]]) -> Row:
+def row_of(cell: CellResult, ties: Mapping[str, Sequence[str]] | None = None) -> Row:
+    """A cell's row, before its p-values are corrected over the table.
+
+    Args:
+        cell: The result.
+        ties: See `build_table`.
+    """
     figures = {figure["name"]: dict(figure) for figure in cell.figures}
     for name, figure in figures.items():
-        if cell.id in ties.get(name, ()):
+        if ties and cell.id in ties.get(name, ()):
             figure["tied"] = True
         beside = figures.get(f"{name}_corrected", {}).get("value")
         if beside is not None:

@@ -15,6 +15,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from zbench.errors import StoreError
+from zbench.report.attack_files import ATTACK_FILES, attack_files
+from zbench.report.attack_rows import AttackTable, build_attack_table
 from zbench.report.contact_sheet import sheet_of
 from zbench.report.table import Table, build_table, cost_csv, render_csv, render_markdown
 from zbench.runner.specs import SCHEMA_VERSION, CellResult
@@ -52,6 +54,11 @@ class RunRecord:
         """The comparison table."""
         return build_table(self.cells, self.header, self.ties)
 
+    @cached_property
+    def attack_table(self) -> AttackTable | None:
+        """What the attacks found; None where none was made."""
+        return build_attack_table(self.cells, self.header)
+
 
 def make_record(
     name: str,
@@ -84,7 +91,7 @@ def stored_ties(record: RunRecord, root: Path) -> Mapping[str, Sequence[str]] | 
 
 
 def write_report(record: RunRecord, root: Path) -> None:
-    """Writes table.csv, table.md, cost.csv, contact_sheet.png and run.json, twice: see above.
+    """Writes table.csv, table.md, cost.csv, contact_sheet.png, attacks' files and run.json, twice: see above.
 
     Raises:
         StoreError: The folder cannot be written.
@@ -100,15 +107,23 @@ def write_report(record: RunRecord, root: Path) -> None:
         "table.md": render_markdown(table),
         "cost.csv": cost_csv(record.cells),
     }
-    sheet = sheet_of(record.cells, root, frozenset(record.blurred))
+    blurred = frozenset(record.blurred)
+    others = {SHEET_FILE: sheet_of(record.cells, root, blurred)}
+    others |= attack_files(record.attack_table, root, flagged=bool(blurred))
     for folder in (own, root):
         for name, text in texts.items():
             atomic_write_text(folder / name, text)
-        if sheet is not None:
-            atomic_write_bytes(folder / SHEET_FILE, sheet)
-        else:
-            (folder / SHEET_FILE).unlink(missing_ok=True)
+        for name in (SHEET_FILE, *ATTACK_FILES):
+            _write_or_remove(folder / name, others.get(name))
         atomic_write_json(folder / RUN_FILE, _as_json(record))
+
+
+def _write_or_remove(path: Path, content: bytes | None) -> None:
+    """What an earlier run left is not taken for this one's."""
+    if content is None:
+        path.unlink(missing_ok=True)
+    else:
+        atomic_write_bytes(path, content)
 
 
 def _as_json(record: RunRecord) -> dict[str, Any]:

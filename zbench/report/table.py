@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zbench.report.rows import Row, Table, build_table
+from zbench.report.terminal import blocks
 from zbench.report.values import TITLES, shown_value
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ __all__ = [
     "Table",
     "build_table",
     "cost_csv",
+    "csv_cell",
+    "csv_text",
     "notes",
     "render_csv",
     "render_markdown",
@@ -117,8 +120,10 @@ def render_rich(table: Table, hints: Sequence[str] = (), width: int = 120) -> Re
     from rich.text import Text
 
     header = [Text(line) for line in (*table.header, *hints)]
-    blocks = [_block(table, names) for names in _fitting(table, width)]
-    return Group(*header, *blocks, *(Text(line, "dim") for line in notes(table)))
+    labels = ["Method", *(row.label for row in table.rows)]
+    columns = [_title_and_cells(table, name) for name in table.shown]
+    drawn = blocks(labels, columns, [row.broken for row in table.rows], width)
+    return Group(*header, *drawn, *(Text(line, "dim") for line in notes(table)))
 
 
 def _title_and_cells(table: Table, name: str) -> list[str]:
@@ -126,48 +131,17 @@ def _title_and_cells(table: Table, name: str) -> list[str]:
     return [title_lines, *(shown_value(row.figures.get(name), "\n") for row in table.rows)]
 
 
-def _fitting(table: Table, width: int) -> list[list[str]]:
-    """The shown figures in groups that fit beside the methods' names."""
-    frame = 3
-    labels = max(len(label) for label in ("Method", *(row.label for row in table.rows))) + frame + 1
-    groups: list[list[str]] = [[]]
-    used = labels
-    for name in table.shown:
-        lines = [line for cell in _title_and_cells(table, name) for line in cell.splitlines()]
-        needed = max(map(len, lines)) + frame
-        if groups[-1] and used + needed > width:
-            groups.append([])
-            used = labels
-        groups[-1].append(name)
-        used += needed
-    return groups
-
-
-def _block(table: Table, names: Sequence[str]) -> RenderableType:
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    drawn = RichTable()
-    drawn.add_column("Method", no_wrap=True)
-    columns = [_title_and_cells(table, name) for name in names]
-    for heading, *_ in columns:
-        drawn.add_column(Text(heading), justify="right", no_wrap=True)
-    for position, row in enumerate(table.rows, start=1):
-        cells = [Text(column[position]) for column in columns]
-        drawn.add_row(Text(row.label), *cells, style="dim" if row.broken else "")
-    return drawn
-
-
 # Forms for machines ---------------------------------------------------------------------------------------
 
 
-def _csv_text(lines: Iterable[Sequence[Any]]) -> str:
+def csv_text(lines: Iterable[Sequence[Any]]) -> str:
+    """Lines of cells as CSV."""
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerows(lines)
     return buffer.getvalue()
 
 
-def _csv_cell(value: Any) -> str:
+def csv_cell(value: Any) -> str:
     """Ten digits: more than any figure has, fewer than the last bits in which two machines may differ."""
     return "" if value is None else f"{value:.10g}" if isinstance(value, float) else str(value)
 
@@ -180,10 +154,10 @@ def render_csv(table: Table) -> str:
     lines: list[list[Any]] = [head]
     for row in table.rows:
         broken = [str(row.collapsed).lower(), str(row.destroyed).lower()]
-        start = [row.method, _csv_cell(row.training_seed), row.status, *broken]
-        values = [_csv_cell(row.figures.get(name, {}).get(part)) for name in names for part in _CSV_PARTS]
+        start = [row.method, csv_cell(row.training_seed), row.status, *broken]
+        values = [csv_cell(row.figures.get(name, {}).get(part)) for name in names for part in _CSV_PARTS]
         lines.append(start + values)
-    return _csv_text(lines)
+    return csv_text(lines)
 
 
 def cost_csv(cells: Iterable[CellResult]) -> str:
@@ -194,7 +168,7 @@ def cost_csv(cells: Iterable[CellResult]) -> str:
         ["method", "training_seed", *_COSTS, *(f"stage_seconds {stage}" for stage in stages)]
     ]
     for cell in cells:
-        costs = [_csv_cell((cell.cost or {}).get(name)) for name in _COSTS]
-        seconds = [_csv_cell(cell.seconds.get(stage)) for stage in stages]
-        lines.append([cell.spec.method, _csv_cell(cell.spec.training_seed), *costs, *seconds])
-    return _csv_text(lines)
+        costs = [csv_cell((cell.cost or {}).get(name)) for name in _COSTS]
+        seconds = [csv_cell(cell.seconds.get(stage)) for stage in stages]
+        lines.append([cell.spec.method, csv_cell(cell.spec.training_seed), *costs, *seconds])
+    return csv_text(lines)

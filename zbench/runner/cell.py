@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import gc
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -18,21 +16,28 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from zbench.concepts import Concept, load_concept
-from zbench.errors import MethodError, MissingExtraError, StoreError, UnknownNameError, WeightsError
+from zbench.errors import MethodError, StoreError, UnknownNameError
 from zbench.prompts import PromptSet
 from zbench.protocols import load_protocol
 from zbench.registry import load_method
+from zbench.runner.attacks import attacking, attacks_identity, is_flagged, not_judged
+from zbench.runner.failing import PREREQUISITES, free_memory
 from zbench.runner.progress import Advance, Reporter, Silent
 from zbench.runner.provenance import provenance
 from zbench.runner.roles import describe_set, prompt_sets_of, prompts_left_out
 from zbench.runner.specs import BY_CONTENT, EXCLUDED, CellResult, CellSpec
+from zbench.stages.attack import Target
+from zbench.stages.draw_candidates import ROLE, Studio
 from zbench.stages.erase import erase, erase_folder, refusal
 from zbench.stages.generate import generate, generate_folder, planned_samples
 from zbench.stages.inputs import ModelHandle
+from zbench.stages.judge import Judge
 from zbench.store import StageFolder, Store, atomic_write_json, read_json, safe_name
 
 if TYPE_CHECKING:
+    from zbench.detectors.base import Detector
     from zbench.method import Method
+    from zbench.metrics.robustness import AttackRecord
     from zbench.protocols import DomainProtocol
     from zbench.stages.samples import SamplesView
     from zbench.stages.scorer import Scorer
@@ -42,9 +47,6 @@ RESULT = "result.json"
 _NOT_IN_RESULTS = {"figures", "verdict", "sweeps", "settings"}
 """Parts of a scores folder's record that a result has elsewhere, or leaves there."""
 
-PREREQUISITES = (StoreError, WeightsError, MissingExtraError, UnknownNameError)
-"""Errors that the user has to mend before any cell can run; all others fail one cell alone."""
-
 
 @dataclass
 class Workshop:
@@ -52,6 +54,7 @@ class Workshop:
 
     models: dict[tuple[Any, ...], ModelHandle] = field(default_factory=dict)
     scorers: dict[tuple[Any, ...], Scorer] = field(default_factory=dict)
+    detectors: dict[tuple[Any, ...], Detector] = field(default_factory=dict)
 
     def model(self, spec: CellSpec) -> ModelHandle:
         """The model of a cell, not loaded yet where nobody needed it."""
@@ -64,13 +67,27 @@ class Workshop:
         """The instruments of a cell."""
         from zbench.stages.scorer import load_scorer
 
-        key = (spec.protocol, spec.concept, spec.references, spec.device, self.model(spec).spec.domain)
+        key = self._instruments_key(spec)
         if key not in self.scorers:
             self.scorers[key] = load_scorer(
                 table, concept.name, members=concept.members,
                 references=spec.references, cache=cache, device=spec.device,
             )  # fmt: skip
         return self.scorers[key]
+
+    def detector(self, spec: CellSpec, table: DomainProtocol) -> Detector:
+        """The detector that judges attacks: the scorer's own where it is loaded already."""
+        from zbench.stages.scorer import first_detector
+
+        key = self._instruments_key(spec)
+        if key in self.scorers:
+            return self.scorers[key].detectors[0]
+        if key not in self.detectors:
+            self.detectors[key] = first_detector(table, spec.device or "cpu")
+        return self.detectors[key]
+
+    def _instruments_key(self, spec: CellSpec) -> tuple[Any, ...]:
+        return (spec.protocol, spec.concept, spec.references, spec.device, self.model(spec).spec.domain)
 
 
 def run_cell(
@@ -100,14 +117,8 @@ def run_cell(
     except (Exception, SystemExit):  # a stranger's code may raise anything, and must not end the run
         result = cell.describe("failed", error=traceback.format_exc())
     if result.status == "failed":
-        _free_memory()  # what the failed work held must not fail the next cell
+        free_memory()  # what the failed work held must not fail the next cell
     return cell.keep(result)
-
-
-def _free_memory() -> None:
-    gc.collect()
-    if "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized():
-        sys.modules["torch"].cuda.empty_cache()
 
 
 class _Cell:
@@ -161,8 +172,19 @@ class _Cell:
             "protocol": {"version": self.protocol.version, **self.table.model_dump(mode="json")},
             "instruments": self.instruments,
             **({"plugin": self.spec.plugin.sha256} if self.spec.plugin else {}),
+            **(self._attacks_config() if self.spec.attacks else {}),
         }
         return self.store.stage("cells", config, prefix=safe_name(f"{self.spec.label}-{self.concept.name}"))
+
+    def _attacks_config(self) -> dict[str, Any]:
+        flagged = is_flagged(self.concept, self.model.spec)
+        return {
+            "attacks": attacks_identity(self.spec.attacks, flagged),
+            "attacked": self._attacked_prompts().sha256,
+        }
+
+    def _attacked_prompts(self) -> PromptSet:
+        return self.prompt_sets[ROLE].head(self.spec.attack_prompts)
 
     @cached_property
     def instruments(self) -> dict[str, Any]:
@@ -180,25 +202,30 @@ class _Cell:
             return self.describe("failed", error=self.spec.problem)
         reason = refusal(self.method, self.concept) if self.method else None
         if reason is not None:
-            return self._stored() or self.describe("skipped", error=reason)
+            return self._stored(()) or self.describe("skipped", error=reason)
         erasure = self._erased() if self.method else None
         own = self._drawn(erasure, "pictures")
         original = own if erasure is None else self._drawn(None, "original")
         scores = self._scored(own, original)
-        return self._stored() or self._finished(erasure, scores)
+        attacks = self._attacked(erasure, own, original) if self.spec.attacks else ()
+        return self._stored(attacks) or self._finished(erasure, scores, attacks)
 
     def _ensure(self, stage: str, folder: StageFolder, work: Callable[[Advance], None]) -> StageFolder:
         """Does a stage's work unless its folder is complete."""
         if not folder.is_complete():
-            if not self.model.is_loaded:
-                self.reporter.say(f"Loading the model {self.model.spec.name} ...")
-                _ = self.model.model  # before a stage is announced: missing weights fail here
-            start = time.monotonic()
-            with self.reporter.stage(f"{self.spec.label}: {stage}") as advance:
-                work(advance)
-            self.seconds[stage] = round(time.monotonic() - start, 3)
+            self._work(stage, work)
         self.folders[stage] = folder
         return folder
+
+    def _work(self, stage: str, work: Callable[[Advance], None]) -> None:
+        """Announces a stage, does its work and takes the time."""
+        if not self.model.is_loaded:
+            self.reporter.say(f"Loading the model {self.model.spec.name} ...")
+            _ = self.model.model  # before a stage is announced: missing weights fail here
+        start = time.monotonic()
+        with self.reporter.stage(f"{self.spec.label}: {stage}") as advance:
+            work(advance)
+        self.seconds[stage] = round(time.monotonic() - start, 3)
 
     def _erased(self) -> StageFolder:
         method = self.method
@@ -253,25 +280,42 @@ class _Cell:
         kept = [i for i, sample in enumerate(view.samples) if sample.key[:2] not in self.left_out]
         return SamplesView(tuple(view.samples[i] for i in kept), view.pictures[kept])
 
+    def _attacked(
+        self, erasure: StageFolder | None, own: list[StageFolder], original: list[StageFolder]
+    ) -> tuple[AttackRecord, ...]:
+        """What each attack found; their stages stand in their records."""
+        place, prompts = list(self.prompt_sets).index(ROLE), self._attacked_prompts()
+        flagged = is_flagged(self.concept, self.model.spec)
+        target = Target(self.model, erasure, self.concept, prompts.prompts, flagged)
+        judge = Judge(self.store, self.workshop.detector(self.spec, self.table), self.concept)
+        if judge.refusal is not None:
+            return tuple(not_judged(each, judge.refusal) for each in self.spec.attacks)
+        studio = Studio(self.store, target, prompts.name, self.spec.steps)
+        pictures = (own[place], original[place])
+        common = attacking(self.spec, target, judge, studio, pictures, self._work)
+        return tuple(common.record(each) for each in self.spec.attacks)
+
     # What came out of it ------------------------------------------------------------------------------------
 
-    def _stored(self) -> CellResult | None:
-        """The result on disk, if it was made from exactly these stages."""
+    def _stored(self, attacks: tuple[AttackRecord, ...]) -> CellResult | None:
+        """The result on disk, if it was made from exactly these stages and attacks."""
         result = self._on_disk()
         fits = result is not None and result.status != "failed" and result.stages == self._stages()
-        return result if fits else None
+        return result if fits and result is not None and result.attacks == attacks else None
 
     def _stages(self) -> dict[str, str]:
         return {stage: f.path.relative_to(self.store.root).as_posix() for stage, f in self.folders.items()}
 
-    def _finished(self, erasure: StageFolder | None, scores: StageFolder) -> CellResult:
+    def _finished(
+        self, erasure: StageFolder | None, scores: StageFolder, attacks: tuple[AttackRecord, ...]
+    ) -> CellResult:
         from zbench.stages.score import FIGURES_FILE
 
         record = read_json(scores.path / FIGURES_FILE)
         cost = None if erasure is None else read_json(erasure.path / "erasure.json")["cost"]
         evidence = {key: value for key, value in record.items() if key not in _NOT_IN_RESULTS}
         figures, verdict = tuple(record["figures"]), record.get("verdict")
-        more = {"verdict": verdict, "shown": self.table.shown, "cost": cost}
+        more = {"verdict": verdict, "shown": self.table.shown, "cost": cost, "attacks": attacks}
         return self.describe("done", figures=figures, evidence=evidence, **more)
 
     def describe(self, status: str, *, evidence: dict[str, Any] | None = None, **fields: Any) -> CellResult:

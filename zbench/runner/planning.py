@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zbench.concepts import load_concept
-from zbench.config import ORIGINAL, RunConfig, validated
+from zbench.config import ORIGINAL, REPLAY, RunConfig, validated
 from zbench.errors import ConfigurationError, UnknownNameError
 from zbench.model import load_spec
 from zbench.protocols import load_protocol
-from zbench.registry import load_method, plugin_files
+from zbench.registry import load_attack, load_method, plugin_files
+from zbench.runner.attacks import attack_of, is_flagged
 from zbench.runner.roles import prompt_sets_of
-from zbench.runner.specs import CellSpec
+from zbench.runner.specs import AttackSpec, CellSpec
 
 if TYPE_CHECKING:
+    from zbench.attacks.base import Attack
     from zbench.method import Method
     from zbench.model import ModelSpec
     from zbench.plugins import PluginFile
@@ -27,13 +31,14 @@ def plan(config: RunConfig) -> list[CellSpec]:
     """The cells of a run: `original` first, then every method with every training seed.
 
     A method that is there but cannot be used (it cannot be imported, its name clashes, its preset makes no
-    method) gets cells with a `problem`: they fail, and the other methods go on.
+    method) gets cells with a `problem`: they fail, and the other methods go on. So does an attack.
 
     Args:
         config: The run.
 
     Raises:
-        UnknownNameError: A method, concept, model, protocol, preset or field is unknown; names close matches.
+        UnknownNameError: A method, attack, concept, model, protocol, preset or field is unknown; names close
+            matches.
         ConfigurationError: A setting has the wrong type or is out of range, or there is no such plugin file.
     """
     plugins = plugin_files(config.plugins)
@@ -50,6 +55,8 @@ def plan(config: RunConfig) -> list[CellSpec]:
         "height": config.height or table.height,
         "width": config.width or table.width,
         "guidance_scale": table.guidance_scale,
+        "attacks": planned_attacks(config, model, flagged=is_flagged(concept, model)),
+        "attack_prompts": config.attack_prompts if config.attacks else None,
     }
     cells = [CellSpec(method=ORIGINAL, **shared)]
     for name in config.methods:
@@ -82,7 +89,7 @@ def _fields_of(
     try:
         return {**own, "hyperparameters": _resolved(method, {**start, **settings})}
     except (Exception, SystemExit) as error:
-        if settings and not isinstance(error, SystemExit) and _makes_a_method(method, start):
+        if settings and not isinstance(error, SystemExit) and _makes(partial(_resolved, method, start)):
             raise  # the settings are at fault, and they are the user's
         return {**own, "hyperparameters": settings, "problem": traceback.format_exc()}
 
@@ -93,9 +100,69 @@ def _resolved(method: type[Method], values: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _makes_a_method(method: type[Method], values: dict[str, Any]) -> bool:
+# Attacks --------------------------------------------------------------------------------------------------
+
+
+def planned_attacks(config: RunConfig, model: ModelSpec, *, flagged: bool) -> tuple[AttackSpec, ...]:
+    """The attacks of a run with all of their fields.
+
+    Args:
+        config: The run.
+        model: What it runs on: its domain chooses the presets.
+        flagged: Whether texts of attacks are kept apart, unshown.
+
+    Raises:
+        UnknownNameError: An attack or one of its fields is unknown; names close matches.
+        ConfigurationError: A setting has the wrong type or is out of range, or nothing can be replayed.
+    """
+    return tuple(
+        _replayed(name, flagged) if name.startswith(REPLAY) else _attack_spec(name, config, model)
+        for name in config.attacks
+    )
+
+
+def _replayed(name: str, flagged: bool) -> AttackSpec:
+    place = name.removeprefix(REPLAY)
+    if not place:
+        raise ConfigurationError("replay: needs a folder with candidates, such as replay:runs/attacks/ID.")
+    spec = AttackSpec(name="replay", replay=Path(place).expanduser().absolute())
+    fields = attack_of(spec, flagged).model_dump(mode="json")
+    return spec.model_copy(update={"hyperparameters": fields})
+
+
+def _attack_spec(name: str, config: RunConfig, model: ModelSpec) -> AttackSpec:
+    settings = config.settings.get(name, {})
     try:
-        _resolved(method, values)
+        attack = load_attack(name)
+    except ConfigurationError:
+        return AttackSpec(name=name, hyperparameters=settings, problem=traceback.format_exc())
+    # A preset is asked for by the methods' names of them; an attack without it starts as it usually does.
+    known = getattr(attack, "presets", {})
+    preset = next((each for each in (config.preset, PRESET_OF_DOMAIN[model.domain]) if each in known), None)
+    # The run's folder of fetched sets serves attacks that read one.
+    asks = config.prompts_dir is not None and "prompts_dir" in getattr(attack, "model_fields", {})
+    start = {**known.get(preset, {}), **({"prompts_dir": config.prompts_dir} if asks else {})}
+    try:
+        fields = _attack_fields(attack, {**start, **settings})
+        return AttackSpec(name=name, preset=preset, hyperparameters=fields)
+    except (Exception, SystemExit) as error:
+        if settings and not isinstance(error, SystemExit) and _makes(partial(_attack_fields, attack, start)):
+            raise  # the settings are at fault, and they are the user's
+        return AttackSpec(name=name, preset=preset, hyperparameters=settings, problem=traceback.format_exc())
+
+
+def _attack_fields(attack: type[Attack], values: dict[str, Any]) -> dict[str, Any]:
+    """All fields as plain JSON values."""
+    fields: dict[str, Any] = validated(attack, values, prefix=f"{attack.name}.").model_dump(mode="json")
+    return fields
+
+
+# What both have -------------------------------------------------------------------------------------------
+
+
+def _makes(build: Callable[[], Any]) -> bool:
+    try:
+        build()
     except (Exception, SystemExit):  # a stranger's validators may raise anything
         return False
     return True

@@ -92,9 +92,15 @@ def _run_cells(specs: Sequence[CellSpec], store: Store, reporter: Reporter) -> l
 
 
 def _record(config: RunConfig, specs: Sequence[CellSpec], cells: Sequence[CellResult]) -> RunRecord:
-    asked = config.model_dump(mode="json", exclude={*EXCLUDED, "out", "plugins", "references", "prompts_dir"})
     name = safe_name(f"{config.concept}-{load_spec(config.model).name}")
-    return make_record(name, asked, header_lines(config, specs), cells, _blurred(config))
+    return make_record(name, _asked(config), header_lines(config, specs), cells, _blurred(config))
+
+
+def _asked(config: RunConfig) -> dict[str, Any]:
+    left_out = {*EXCLUDED, "out", "plugins", "references", "prompts_dir"}
+    # Runs without attacks keep the id that they had before there were any.
+    left_out |= set() if config.attacks else {"attacks", "attack_prompts"}
+    return config.model_dump(mode="json", exclude=left_out)
 
 
 def _with_ties(record: RunRecord, root: Path) -> RunRecord:

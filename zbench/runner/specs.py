@@ -11,17 +11,46 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from zbench.config import ORIGINAL
+from zbench.metrics.robustness import AttackRecord
 from zbench.plugins import PluginFile
 
 EXCLUDED = frozenset({"batch_size", "device"})
 """Knobs that change no picture and so no identity."""
 
 BY_CONTENT = frozenset(
-    {"model", "plugin", "preset", "problem", "references", "prompts", "prompts_dir", "height", "width"}
+    {
+        *("model", "plugin", "preset", "problem", "references", "prompts", "prompts_dir", "height", "width"),
+        *("attacks", "attack_prompts"),
+    }
 )
 """Fields that enter a cell's identity as what they stand for (weights, pictures, prompts), not as written."""
 
 SCHEMA_VERSION = 1
+
+
+class AttackSpec(BaseModel):
+    """One attack to make on a cell's erasure.
+
+    Attributes:
+        name: Name of the attack; ``replay`` for stored candidates.
+        preset: Where the hyper-parameters started from; for the reader, since they are written out below.
+        hyperparameters: All fields of the attack, defaults resolved.
+        problem: Traceback of why it cannot be used, found when the run was planned; None where it can.
+        replay: Folder with stored candidates that are tried again; None for an attack that makes its own.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    preset: str | None = None
+    hyperparameters: dict[str, Any] = Field(default_factory=dict)
+    problem: str | None = None
+    replay: Path | None = None
+
+    @property
+    def label(self) -> str:
+        """Short name for progress and tables."""
+        return self.name if self.replay is None else f"replay:{self.replay.name}"
 
 
 class CellSpec(BaseModel):
@@ -47,6 +76,8 @@ class CellSpec(BaseModel):
         prompts_dir: Folder with the user's copies of prompt sets that are fetched, or None.
         batch_size: Pictures per batch; changes none.
         device: Torch device, or None for the automatic choice.
+        attacks: What the erasure is attacked with.
+        attack_prompts: First so many explicit prompts are attacked; None without attacks.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,6 +100,8 @@ class CellSpec(BaseModel):
     prompts_dir: Path | None = None
     batch_size: int = 16
     device: str | None = None
+    attacks: tuple[AttackSpec, ...] = ()
+    attack_prompts: int | None = None
 
     @property
     def training_seed(self) -> int | None:
@@ -102,6 +135,8 @@ class CellResult(BaseModel):
         seconds: Wall time per stage, of the stages that this result had to run itself.
         provenance: Versions, machine, hashes of model, prompts and detectors.
         error: Traceback of a failed cell, reason of a skipped one.
+        attacks: What each attack found, in the order of the spec; an attack that failed is recorded here,
+            and the cell is done all the same.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -118,6 +153,7 @@ class CellResult(BaseModel):
     seconds: dict[str, float] = Field(default_factory=dict)
     provenance: dict[str, Any] = Field(default_factory=dict)
     error: str | None = None
+    attacks: tuple[AttackRecord, ...] = ()
 
     @property
     def reason(self) -> str:

@@ -7,16 +7,17 @@ change a picture (batch size, device) is not in it, nor is the method: equal wei
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zbench.stages.erase import ORIGINAL_WEIGHTS, model_kept, own_errors, settings_kept, weights_hash
 from zbench.stages.samples import Sample, write_samples
 from zbench.store import StageFolder, Store, canonical_json
 
 if TYPE_CHECKING:
+    from zbench.edits import Edit
     from zbench.prompts import PromptSet
     from zbench.stages.inputs import ModelHandle
 
@@ -63,12 +64,30 @@ def generate_folder(
         samples: What to draw.
         steps: Denoising steps.
     """
+    weights = ORIGINAL_WEIGHTS if erasure is None else weights_hash(erasure)
+    return samples_folder(store, weights, model, samples, steps)
+
+
+def samples_folder(
+    store: Store, weights: str, model: ModelHandle, samples: Sequence[Sample], steps: int, **more: Any
+) -> StageFolder:
+    """Where pictures lie that were drawn with an edit of which only the hash is known.
+
+    Args:
+        store: The run folder.
+        weights: Hash of the edit.
+        model: The unerased model.
+        samples: What to draw.
+        steps: Denoising steps.
+        **more: What else decides the pictures, as plain values.
+    """
     config = {
         "stage": "generate",
-        "erasure": ORIGINAL_WEIGHTS if erasure is None else weights_hash(erasure),
+        "erasure": weights,
         # The model's own number of steps matters to training, but not to pictures drawn with another number.
         "model": {**model.identity, "steps": steps},
         "samples": [sample.model_dump(mode="json", exclude={"sha256"}) for sample in samples],
+        **more,
     }
     return store.stage("samples", config, prefix=f"pictures-{samples[0].prompt_set}")
 
@@ -102,7 +121,7 @@ def generate(
     _ = model.model  # missing weights show here, where they are not the edit's fault
 
     def fill(temporary: Path) -> None:
-        with _erased(model, erasure):
+        with erased_model(model, erasure):
             pictures = model.model.generate(
                 [sample.prompt for sample in samples],
                 [sample.seed for sample in samples],
@@ -116,18 +135,36 @@ def generate(
 
 
 @contextmanager
-def _erased(model: ModelHandle, erasure: StageFolder | None) -> Iterator[None]:
-    """The model with the erasure as stored, so that a resumed run draws what an undisturbed one does.
+def erased_model(model: ModelHandle, erasure: StageFolder | None) -> Iterator[None]:
+    """The model with an erasure as stored, so that a resumed run draws what an undisturbed one does.
 
-    An edit is a stranger's code as a method is: its errors are its own, and the model is verified after it.
+    Args:
+        model: The unerased model.
+        erasure: A complete erasure; None leaves the model as it is.
+
+    Raises:
+        MethodError: The edit raised what would stop a whole run.
+        ModelChangedError: It left the model changed; that was dropped.
     """
     if erasure is None:
         yield
         return
     from zbench.erasure import Erasure
 
-    name = str(erasure.config["method"])
+    with edited_model(model, str(erasure.config["method"]), lambda: Erasure.load(erasure.path).edit):
+        yield
+
+
+@contextmanager
+def edited_model(model: ModelHandle, name: str, load: Callable[[], Edit]) -> Iterator[None]:
+    """The model with any edit: a stranger's code, whose errors are its own, and which leaves no trace.
+
+    Args:
+        model: The unerased model.
+        name: Whose edit it is.
+        load: Reads it.
+    """
     with model_kept(model, name), settings_kept(), own_errors(name):
-        edit = Erasure.load(erasure.path).edit
+        edit = load()
         with model.model.edited(edit):
             yield

@@ -16,8 +16,9 @@ from zbench.errors import ConfigurationError, StoreError, UnknownNameError
 from zbench.metrics.assemble import detector_figures
 from zbench.metrics.evidence import Evidence, Key, PictureTable
 from zbench.metrics.sweeps import sweeps
+from zbench.stages.detections import kept_scores
 from zbench.stages.evidence_files import FIGURES_FILE, detector_record, read_evidence
-from zbench.store import DONE, StageFolder, Store, atomic_write_bytes, atomic_write_json, read_json
+from zbench.store import DONE, StageFolder, Store, atomic_write_json, read_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 RESCORE_VERSION = 1
 """Raised when the same evidence and threshold would give other figures."""
-
-DETECTIONS_FILE = "scores.parquet"
 
 
 @dataclass(frozen=True)
@@ -178,44 +177,10 @@ def _with_detector(
     if not record.readings:
         raise ConfigurationError(f"The detector {name!r} has no class for the concept {evidence.concept!r}.")
     tables = [
-        _with_scores(table, detector, _kept_scores(store, folders, detector, progress))
+        _with_scores(table, detector, kept_scores(store, folders, detector, progress))
         for table, folders in ((evidence.pictures, stored.pictures), (evidence.original, stored.original))
     ]
     return replace(evidence, pictures=tables[0], original=tables[1], detectors=(*evidence.detectors, record))
-
-
-def _kept_scores(
-    store: Store, folders: tuple[Path, ...], detector: Detector, progress: Progress | None
-) -> dict[Key, NDArray[np.float32]]:
-    """Raw scores of every picture in some samples folders."""
-    found: dict[Key, NDArray[np.float32]] = {}
-    for folder in folders:
-        manifest = read_json(folder / DONE)["files"]["manifest.json"]
-        config = {
-            "stage": "detections", "samples": manifest, "detector": detector.name,
-            "version": detector.version, "file_sha256": detector.file_sha256,
-        }  # fmt: skip
-        stage = store.stage("detections", config, prefix=f"{detector.name}-{folder.name}")
-        if not stage.is_complete():
-            _detect(stage, folder, detector, progress)
-        table = PictureTable.read(stage.path / DETECTIONS_FILE)
-        found |= zip(table.keys, _raw(table, detector), strict=True)
-    return found
-
-
-def _detect(stage: StageFolder, folder: Path, detector: Detector, progress: Progress | None) -> None:
-    from zbench.stages.samples import SamplesView
-
-    view = SamplesView.load(folder)
-    raw = detector.scores(view.pictures, progress)
-    table = PictureTable.of(view.samples, {detector.name: (detector.classes, raw)}, {}, {})
-    stage.write(lambda place: atomic_write_bytes(place / DETECTIONS_FILE, table.to_parquet()))
-
-
-def _raw(table: PictureTable, detector: Detector) -> NDArray[np.float32]:
-    names = [f"{detector.name}/{label}" for label in detector.classes]
-    raw: NDArray[np.float32] = table.frame[names].to_numpy(dtype="float32")
-    return raw
 
 
 def _with_scores(

@@ -224,6 +224,12 @@ def load_detectors(settings: DomainProtocol, device: str | None = None) -> tuple
     )
 
 
+def first_detector(settings: DomainProtocol, device: str | None = None) -> Detector:
+    """The protocol's first detector at the protocol's threshold: it gives the success rates."""
+    name = settings.detectors[0]
+    return protocol_detector(name, settings, device, settings.thresholds.get(name))
+
+
 def protocol_detector(
     name: str, settings: DomainProtocol, device: str | None = None, threshold: float | None = None
 ) -> Detector:

@@ -50,6 +50,10 @@ STUDIES: dict[str, tuple[str, str]] = {
         "zbench.studies.agreement:agreement_study",
         "whether two detectors agree on generated pictures, damaged and erased models included",
     ),
+    "attacks": (
+        "zbench.studies.attacks:attacks_study",
+        "whether attacks find what is there, and nothing where no text can bring anything back",
+    ),
     "collapse": (
         "zbench.studies.collapse:collapse_study",
         "what makes naive fine-tuning collapse: rows, preservation, conventions of the release, strength",

@@ -1,0 +1,1 @@
+"""What attacks share: tokens and their gradients, directions, target pictures, adapters, wordings, effort."""

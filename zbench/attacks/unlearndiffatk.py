@@ -1,0 +1,154 @@
+"""UnlearnDiffAtk (Zhang et al., ECCV 2024) as flow matching through the erased transformer.
+
+    min over c'  E_{t, e} || v_erased(x_t, t, c') - (e - x0*) ||^2,   x_t = (1 - sigma_t) x0* + sigma_t e
+
+x0* is a picture that the original model draws, e fresh noise at every step, t runs over chosen denoising
+steps, and c' is the caption of the prompt with a few free tokens. A model that has forgotten how to draw x0*
+has no c' with a small loss; nothing else in the attack knows of the concept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from zbench.attacks.base import AttackCard
+from zbench.attacks.toolkit.token_attack import Goal, TokenAttack
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from zbench.attacks.context import Context
+    from zbench.attacks.toolkit.descent import Descent, Points
+    from zbench.attacks.toolkit.free_tokens import FreeTokens, Vocabulary
+    from zbench.attacks.toolkit.tokens import TemplatedPrompt
+
+
+class UnlearnDiffAtk(TokenAttack):
+    """Free tokens before the prompt, found by the erased model's own flow-matching loss.
+
+    Attributes:
+        variant: ``discrete``: words, so that candidates are texts; ``continuous``: rows of input embeddings
+            of the text encoder, so that candidates are captions.
+        tokens: Free tokens; by default 5 for nsfw concepts and 3 for others.
+        where: Before the prompt, or after it.
+        denoising_steps: Steps of the model's own sampler whose t are attacked, all of them in every step of
+            the descent; (0,) and (0, 1, 2) are the columns of Z-Erase's table.
+    """
+
+    name: ClassVar[str] = "unlearndiffatk"
+    card: ClassVar[AttackCard] = AttackCard(
+        title="UnlearnDiffAtk",
+        paper="Zhang et al.: To Generate or Not? Safety-Driven Unlearned Diffusion Models Are Still Easy To "
+        "Generate Unsafe Images ... For Now (ECCV 2024)",
+        arxiv="2310.11868",
+        knowledge="model",
+        control="random free tokens (continuous: random directions, as far as the descent can go)",
+        deviations=(
+            "flow matching in the place of noise prediction; the paper's loss is the same in its own terms",
+            "all chosen denoising steps are attacked together; the authors' code goes through 50 times t one "
+            "after the other with 40 iterations and one candidate each",
+            "x0* is the original's latent itself, not decoded and encoded again",
+            "free tokens are whole words: a text that is put together from them is encoded as them",
+            "the first shares are uniform but for one random word each, so that step 0 has an answer",
+        ),
+        notes=(
+            "Noise is fresh at every iteration, as in the authors' code.",
+            "The release of Z-Erase has a script of this name that never calls the transformer.",
+            "Discrete: guards on prompts are seen (straight through where they give no gradient). "
+            "Continuous: captions are handed to the transformer, past all guards on prompts.",
+            "One run: candidate k is where it stands after k times `iterations` steps.",
+            "Miniature preset: chosen on violence, unerased, from prompts without it. At its first steps the "
+            "loss is about backgrounds; words of the concept lower it most at step 6 (sigma 0.4).",
+        ),
+    )
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "paper": {
+            "denoising_steps": (0, 1, 2), "iterations": 40, "learning_rate": 0.01, "weight_decay": 0.1,
+        },
+        "miniature": {
+            "denoising_steps": (6,), "iterations": 20, "learning_rate": 0.05, "weight_decay": 0.0,
+        },
+    }  # fmt: skip
+
+    variant: Literal["discrete", "continuous"] = "discrete"
+    tokens: int | None = Field(default=None, ge=1)
+    where: Literal["prefix", "suffix"] = "prefix"
+    denoising_steps: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2), min_length=1)
+
+    @property
+    def offers_text(self) -> bool:
+        """Discrete candidates are texts."""
+        return self.variant == "discrete"
+
+    def supports(self, context: Context) -> str | None:
+        """The steps must exist, and the erased model must give gradients."""
+        steps, last = context.model.spec.steps, max(self.denoising_steps)
+        if last >= steps:
+            return f"denoising step {last} does not exist: this model's pictures have {steps}, from 0"
+        return super().supports(context)
+
+    def layout(self, context: Context, prompt: str) -> TemplatedPrompt:
+        """`tokens` free places before the prompt, or after it."""
+        from zbench.attacks.toolkit.tokens import TemplatedPrompt
+
+        count = self.tokens or (5 if context.concept.family == "nsfw" else 3)
+        return TemplatedPrompt.of(context.model, prompt).insert(self.where, count)
+
+    def free_tokens(self, context: Context, vocabulary: Vocabulary, start: Tensor) -> FreeTokens:
+        """Distributions over words, or free rows."""
+        from zbench.attacks.toolkit.free_tokens import ContinuousTokens, RelaxedTokens
+
+        if self.variant == "continuous":
+            return ContinuousTokens(vocabulary, start, self.learning_rate, self.weight_decay)
+        sources = [context.generator("words", prompt.id) for prompt in context.prompts]
+        return RelaxedTokens(vocabulary, start, sources, self.learning_rate, self.weight_decay)
+
+    def points(self, context: Context, goal: Goal) -> Iterator[Points]:
+        """x_t at the chosen steps, and e - x0*."""
+        from zbench.attacks.toolkit.descent import Points
+        from zbench.training import add_noise
+
+        times = context.model.timesteps()[list(self.denoising_steps)].expand(len(goal.latents), -1)
+        for _ in range(self.iterations):
+            noise = goal.noise.draw(len(self.denoising_steps))
+            clean = goal.latents[:, None].expand_as(noise)
+            noised = add_noise(clean.flatten(0, 1), noise.flatten(0, 1), times.flatten())
+            yield Points(noised.view_as(noise), times, noise - clean)
+
+    def _payloads(self, context: Context, descent: Descent) -> list[Any]:
+        """Texts, or captions."""
+        if self.variant == "discrete":
+            return super()._payloads(context, descent)
+        return self._captions(context, descent.layouts, descent.tokens.rows())
+
+    def _drawn(
+        self, context: Context, layouts: list[TemplatedPrompt], start: Tensor, number: int
+    ) -> list[Any]:
+        """Random texts, or captions of random rows."""
+        if self.variant == "discrete":
+            return super()._drawn(context, layouts, start, number)
+        return self._captions(context, layouts, self._random_rows(context, start, number))
+
+    def _random_rows(self, context: Context, start: Tensor, number: int) -> Tensor:
+        """Where a gradient that never changes would lead: every element moves by the learning rate a step."""
+        import torch
+
+        from zbench.attacks.toolkit.tokens import token_table
+
+        table = token_table(context.model)
+        rows = table[start.to(table.device)].float()
+        sources = (context.generator(f"control {number} direction", prompt.id) for prompt in context.prompts)
+        signs = torch.stack([torch.randn(rows.shape[1:], generator=source).sign() for source in sources])
+        return rows + self.learning_rate * self.iterations * number * signs.to(rows)
+
+    def _captions(self, context: Context, layouts: list[TemplatedPrompt], rows: Tensor) -> list[Tensor]:
+        import torch
+
+        from zbench.attacks.toolkit.tokens import encode_inputs
+
+        with torch.no_grad():
+            inputs = [layout.inputs(row) for layout, row in zip(layouts, rows, strict=True)]
+            return [caption.clone() for caption in encode_inputs(context.model, inputs)]

@@ -1,0 +1,253 @@
+"""Drawing candidates: the pictures of an arm's k-th candidates for all prompts, in the layout of samples.
+
+Both arms face the same noise: trial k of a prompt is drawn with the seed of its repetition k, the plain
+picture being repetition 0. The identity of a folder names no attack, so that equal work is done once: plain
+retries serve all attacks. Texts that may be obscene stand in no manifest.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zbench.attacks.candidates import NOTHING, Arm, Kind, Spent
+from zbench.attacks.stored import StoredCandidate, StoredCandidates, text_hash
+from zbench.stages.attack import Target
+from zbench.stages.generate import edited_model, erased_model, picture_seed, samples_folder
+from zbench.stages.samples import Sample, write_samples
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from zbench.prompts.sets import Prompt
+    from zbench.store import StageFolder, Store
+
+ROLE = "explicit"
+"""The role whose prompts are attacked."""
+
+FRESH = 1_000_000
+"""Winners are drawn again as repetitions from here on: no trial has seen this noise."""
+
+REDRAWS = 3
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate tried on one prompt.
+
+    Attributes:
+        prompt: The attacked prompt.
+        arm: ``attack`` or ``control``.
+        k: Number of the trial, from 1.
+        kind: What is drawn.
+        sha256: Hash of the payload.
+        label: What is special about it.
+        spent: What it has cost for this prompt so far.
+        home: Where the payload is; None for the prompt itself, drawn anew.
+        candidate: What it is there; likewise.
+    """
+
+    prompt: Prompt
+    arm: Arm
+    k: int
+    kind: Kind
+    sha256: str
+    label: str = ""
+    spent: Spent = NOTHING
+    home: StoredCandidates | None = None
+    candidate: StoredCandidate | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether this is the prompt itself with fresh noise."""
+        return self.kind == "text" and self.sha256 == text_hash(self.prompt.text)
+
+    def payload(self) -> Any:
+        """What is drawn, read from disk."""
+        if self.home is None or self.candidate is None:
+            return self.prompt.text
+        return self.home.payload(self.candidate)
+
+    def edit_folder(self) -> Path:
+        """Where the changed model's edit is saved."""
+        assert self.home is not None and self.candidate is not None
+        return self.home.edit_folder(self.candidate)
+
+
+def trials_of(batches: Sequence[StoredCandidates]) -> list[Trial]:
+    """All trials, prompt by prompt: in both arms as many, whatever the two arms have offered.
+
+    A control that offered more is cut to the attack's number; where it offered less, because a random text
+    had to be refused, the prompt itself is tried in its place.
+    """
+    found: list[Trial] = []
+    for batch in batches:
+        for prompt in batch.prompts:
+            attack, control = (_of_arm(batch, prompt, arm) for arm in ("attack", "control"))
+            found += [*attack, *control[: len(attack)]]
+            found += [_retry(prompt, k) for k in range(len(control) + 1, len(attack) + 1)]
+    return found
+
+
+def _of_arm(batch: StoredCandidates, prompt: Prompt, arm: str) -> list[Trial]:
+    return [
+        Trial(prompt, row.arm, row.k, row.kind, row.sha256, row.label, row.spent, batch, row)
+        for row in batch.candidates
+        if row.arm == arm and row.k > 0 and row.prompt_id in (prompt.id, None)
+    ]
+
+
+def _retry(prompt: Prompt, k: int) -> Trial:
+    return Trial(prompt, "control", k, "text", text_hash(prompt.text), label=f"retry {k}")
+
+
+# What is drawn together -----------------------------------------------------------------------------------
+
+Shot = tuple[Trial, int]
+"""A trial with the repetition that its noise is of."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Pictures that are drawn together.
+
+    Attributes:
+        folder: Where they lie, drawn or not.
+        samples: As the manifest describes them.
+        trials: What is drawn, in this order; of a plain retry the prompt itself.
+    """
+
+    folder: StageFolder
+    samples: list[Sample]
+    trials: list[Trial]
+
+    @property
+    def kind(self) -> Kind:
+        """What the payloads are."""
+        return self.trials[0].kind
+
+    @property
+    def weights(self) -> str:
+        """Hash of the edit that the pictures are drawn with."""
+        return str(self.folder.config["erasure"])
+
+
+@dataclass(frozen=True)
+class Studio:
+    """Where and how candidates are drawn.
+
+    Attributes:
+        store: The run folder.
+        target: What is attacked.
+        prompt_set: Name of the set of the attacked prompts.
+        steps: Denoising steps.
+    """
+
+    store: Store
+    target: Target
+    prompt_set: str
+    steps: int
+
+    def drawings(self, shots: Iterable[Shot]) -> list[tuple[Drawing, list[Shot]]]:
+        """Groups shots into drawings, each with the shots that it answers.
+
+        Plain retries of an arm's k-th trials are drawn for every attacked prompt, asked for or not: other
+        attacks ask for the rest.
+        """
+        groups: dict[tuple[Any, ...], list[Shot]] = defaultdict(list)
+        for shot in shots:
+            groups[_group(shot)].append(shot)
+        return [(self._drawing(key, group), group) for key, group in groups.items()]
+
+    def _drawing(self, key: tuple[Any, ...], group: list[Shot]) -> Drawing:
+        if key[0] == "plain" and key[1] < FRESH:
+            k = key[1]
+            group = [(_retry(prompt, k), k) for prompt in self.target.prompts]
+        samples = [self._sample(trial, repetition) for trial, repetition in group]
+        trials = [trial for trial, _ in group]
+        weights = trials[0].sha256 if trials[0].kind == "edit" else self.target.weights
+        embedded = trials[0].kind == "embedding"
+        more = {"embeddings": [trial.sha256 for trial in trials]} if embedded else {}
+        folder = samples_folder(self.store, weights, self.target.model, samples, self.steps, **more)
+        return Drawing(folder, samples, trials)
+
+    def _sample(self, trial: Trial, repetition: int) -> Sample:
+        return Sample(
+            prompt_id=trial.prompt.id,
+            prompt=self._shown_text(trial),
+            role=ROLE,
+            repetition=repetition,
+            seed=picture_seed(trial.prompt.id, repetition),
+            prompt_set=self.prompt_set,
+        )
+
+    def _shown_text(self, trial: Trial) -> str:
+        if trial.kind != "text" or trial.is_plain:
+            return trial.prompt.text
+        return f"[withheld: text of SHA-256 {trial.sha256}]" if self.target.flagged else str(trial.payload())
+
+
+def _group(shot: Shot) -> tuple[Any, ...]:
+    """What can be drawn together: one edit at a time, plain retries apart from other texts."""
+    trial, repetition = shot
+    noise = min(repetition, FRESH)
+    if trial.is_plain:
+        return ("plain", noise)
+    return (trial.kind, noise, trial.arm, trial.sha256 if trial.kind == "edit" else "")
+
+
+def draw(
+    drawing: Drawing, name: str, target: Target, batch_size: int, progress: Progress | None = None
+) -> None:
+    """Draws the pictures and puts their folder in place.
+
+    Args:
+        drawing: From `Studio.drawings`.
+        name: Of the attack: whose edits they are.
+        target: What is attacked.
+        batch_size: Pictures drawn at once; changes none.
+        progress: Told (pictures done, pictures in all).
+
+    Raises:
+        StoreError: A payload is damaged, or the folder cannot be written.
+        MethodError: An edit raised what would stop a whole run.
+        ModelChangedError: It left the model changed.
+    """
+    model, edit = target.model, drawing.kind == "edit"
+    _ = model.model  # missing weights show here, where they are not the edit's fault
+    payloads = _payloads(drawing)
+    changed = edited_model(model, name, drawing.trials[0].payload) if edit else None
+
+    def fill(place: Path) -> None:
+        with changed or erased_model(model, target.erasure):
+            pictures = _pictures(drawing, payloads, target, batch_size, progress)
+        steps = drawing.folder.config["model"]["steps"]
+        write_samples(place, pictures, drawing.samples, {"erasure": drawing.weights, "steps": steps})
+
+    drawing.folder.write(fill)
+
+
+def _payloads(drawing: Drawing) -> list[Any]:
+    """Texts or embeddings; a changed model draws the prompts themselves."""
+    if drawing.kind == "edit":
+        return [trial.prompt.text for trial in drawing.trials]
+    return [trial.payload() for trial in drawing.trials]
+
+
+def _pictures(
+    drawing: Drawing, payloads: list[Any], target: Target, batch_size: int, progress: Progress | None
+) -> Tensor:
+    model = target.model.model
+    more: dict[str, Any] = {
+        "steps": drawing.folder.config["model"]["steps"], "batch_size": batch_size, "progress": progress
+    }  # fmt: skip
+    seeds = [sample.seed for sample in drawing.samples]
+    if drawing.kind != "embedding":
+        return model.generate(payloads, seeds, **more)
+    given = [payload.to(model.device, model.transformer.dtype) for payload in payloads]
+    return model.generate_from(given, seeds, **more)
