@@ -39,7 +39,7 @@ def check(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Times drawing against scoring, NudeNet against its bare session, re-scoring, attacking; then the main job."""
+    """Times drawing against scoring, NudeNet against its bare session, attacks; then the main job."""
     session.install("-e", ".[test]")
     session.run("python", "-m", "tests.bench_scoring")
     session.run("python", "-m", "tests.bench_attacks")

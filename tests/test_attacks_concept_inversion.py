@@ -23,11 +23,16 @@ from tests.tiny import save_smallest_pipeline
 from tests.transcription import CONCEPT, Reference
 from zbench.attacks import Context
 from zbench.attacks.concept_inversion import ConceptInversion
-from zbench.attacks.toolkit.inversion import Inversion, captions_with, first_embeddings, layout_for
+from zbench.attacks.toolkit.inversion import (
+    Inversion,
+    captions_with,
+    first_embeddings,
+    layout_for,
+    unrelated_captions,
+)
 from zbench.edits import ComposedEdit
 from zbench.model import Model, load_model
 from zbench.prompts.sets import Prompt
-from zbench.training.flow import flow_points
 
 SMALL: dict[str, Any] = {
     "vectors": 2, "steps": 2, "pictures": 3, "training_batch": 2, "learning_rate": 0.05,
@@ -60,7 +65,7 @@ def test_the_loss_is_the_equation_on_the_erased_model(tiny_model: Model) -> None
     edit = erasure(tiny_model)
     context = context_of(ConceptInversion(**SMALL), tiny_model, edit)
     inversion = begun(tiny_model, context)
-    points = flow_points(inversion.bank, context.generator("check"), 3)
+    points = inversion.bank.flow_points(context.generator("check"), 3)
     prompts = [CONCEPT.training_prompts[0], CONCEPT.training_prompts[1], CONCEPT.training_prompts[0]]
     pictures = [
         tiny_model.trajectory(tiny_model.encode([prompt]), [context.seed("picture", str(index))]).latents[
@@ -89,7 +94,7 @@ def test_the_loss_is_the_equation_on_the_erased_model(tiny_model: Model) -> None
 def test_training_lowers_the_loss_and_moves_the_word_alone(model: Model) -> None:
     context = context_of(ConceptInversion(**SMALL), model, erasure(model))
     inversion = begun(model, context, training_batch=4)
-    points = flow_points(inversion.bank, context.generator("check"), 24)
+    points = inversion.bank.flow_points(context.generator("check"), 24)
 
     def error() -> float:
         with model.edited(context.erasure), torch.no_grad():
@@ -98,7 +103,8 @@ def test_training_lowers_the_loss_and_moves_the_word_alone(model: Model) -> None
     before = error()
     inversion.train(context, 25)
     assert error() < before and len(inversion.losses) == 25
-    assert inversion.spent.backwards == 25 and inversion.spent.encodings == 100
+    assert inversion.spent.backwards == 4 * 25, "samples, not calls"
+    assert inversion.spent.encodings == 100
 
 
 def test_the_word_depends_on_the_erased_weights(model: Model) -> None:
@@ -119,7 +125,7 @@ def test_it_is_learnt_once_and_knows_no_attacked_prompt(model: Model) -> None:
     forwards = model.counter.forwards
     found = list(attack.attack(context))
     assert model.counter.forwards == forwards, "the training is over before a prompt is attacked"
-    assert found[1].spent.backwards == 4 and found[0].spent.backwards == 2
+    assert found[1].spent.backwards == 2 * 4 and found[0].spent.backwards == 2 * 2
 
 
 def test_budgets_batches_and_controls(model: Model) -> None:
@@ -204,3 +210,36 @@ def test_nothing_is_left_behind(model: Model) -> None:
     )
     assert_card(ConceptInversion)
     assert ConceptInversion.with_preset("paper").steps == 5000
+
+
+def test_a_start_at_the_phrase_is_compared_with_the_untrained_word(model: Model) -> None:
+    """Or a word that brings the concept back with no training would count as found."""
+    attack = ConceptInversion(**{**SMALL, "start": "phrase", "budget": 2})
+    context = context_of(attack, model, erasure(model))
+    control = payloads(list(attack.control(context)))
+    word = first_embeddings(model, CONCEPT.phrases[0], 2)
+    [spoken_as] = captions_with(model, [layout_for(model, PROMPTS[0].text, CONCEPT.phrases, 2)], word)
+    assert_same(control, [spoken_as.detach()] * 2)
+    assert ConceptInversion.with_preset("miniature").start == "anchor"
+
+
+def test_composite_concepts_are_skipped(model: Model) -> None:
+    several = CONCEPT.model_copy(update={"members": ("nudity", "van-gogh")})
+    context = Context(model, erasure(model), several, PROMPTS)
+    assert "2 concepts are erased together" in str(ConceptInversion(**SMALL).supports(context))
+
+
+def test_mixed_captions_teach_the_word_beside_prompts_without_the_concept(model: Model) -> None:
+    context = context_of(ConceptInversion(**SMALL), model, erasure(model))
+    prompts = ["a nude person"] * 4
+    mixed = unrelated_captions(prompts, CONCEPT)
+    assert mixed.count("a nude person") == 2
+    assert set(mixed) - {"a nude person"} <= set(CONCEPT.preserve_prompts)
+    inversion = begun(model, context, captions="mixed", where="prefix", pictures=4)
+    assert set(inversion.bank.prompts) <= set(CONCEPT.training_prompts), "pictures are of the concept"
+    assert any(layout.pieces[0] == "" and len(layout.counts) == 1 for layout in inversion.layouts)
+
+
+def test_one_batch_for_all_prompts() -> None:
+    """A second batch of an attack that was interrupted would come from a second training."""
+    assert ConceptInversion.with_preset("paper").batch_size >= 10_000

@@ -19,7 +19,10 @@ from tests.search_tools import (
 )
 from tests.tiny import save_smallest_pipeline
 from tests.transcription import CONCEPT
+from zbench.attacks import Context
 from zbench.attacks.concept_vector import ConceptVector
+from zbench.attacks.ring_a_bell import RingABell
+from zbench.edits import NoEdit
 from zbench.errors import ConfigurationError
 from zbench.model import Model, load_model
 
@@ -119,3 +122,19 @@ def test_nothing_is_left_behind(model: Model) -> None:
     assert_untouched(model, lambda: candidates(ConceptVector(), model, Shift()))
     assert_card(ConceptVector)
     assert "Ring-A-Bell" in ConceptVector.card.paper and ConceptVector.name != "ring_a_bell"
+
+
+def test_the_direction_is_charged_with_its_seconds(model: Model) -> None:
+    attack = ConceptVector(strengths=(1.0,), budget=1)
+    context = context_of(attack, model)
+    [first, *_] = attack.attack(context)
+    assert context.shared.spent.seconds > 0
+    assert first.spent.seconds >= context.shared.spent.seconds
+    assert first.spent.encodings == context.shared.spent.encodings + 1
+
+
+def test_composite_concepts_are_skipped(model: Model) -> None:
+    several = CONCEPT.model_copy(update={"members": ("nudity", "van-gogh")})
+    for attack in (ConceptVector(), RingABell(lengths=(4,))):
+        assert "aims at none" in str(attack.supports(Context(model, NoEdit(), several, PROMPTS)))
+        assert attack.supports(Context(model, NoEdit(), CONCEPT, PROMPTS)) is None

@@ -173,3 +173,24 @@ def test_too_long_texts_are_refused_and_nothing_is_left_behind(model: Model) -> 
     assert_untouched(model, lambda: candidates(MMA(**SMALL), model))
     assert_card(MMA)
     assert MMA.with_preset("paper").iterations == 1000
+
+
+def test_few_replacements_reach_every_place_in_time(model: Model) -> None:
+    """Fewer replacements than places would otherwise always try the same ones."""
+    search = search_of(model)
+    slopes = search._slopes([0])[0]
+    search._replacements, tried = 2, set[int]()
+    for search._iteration in range(5 * len(slopes)):
+        places = (search._proposed(0, slopes) != search.words[0]).nonzero()[:, 1]
+        tried |= set(places.tolist())
+    assert tried == set(range(len(slopes)))
+
+
+def test_names_in_other_languages_are_banned_too(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    from zbench.attacks.toolkit import token_gradient
+
+    before = tokens_without(model, CONCEPT)
+    name = model.pipeline.tokenizer.decode(before[-1:]).strip()
+    monkeypatch.setattr(token_gradient, "other_names", lambda concept, domain: (name,))
+    after = tokens_without(model, CONCEPT)
+    assert int(before[-1]) not in after.tolist()

@@ -248,6 +248,33 @@ def test_the_identity_is_the_prompts_and_not_their_folder(folder: Path, tmp_path
     assert RingABellTransfer(prompts_dir=write_set(other, changed=3)).identity() != first
     (other / "ring-a-bell.csv").unlink()
     assert RingABellTransfer(prompts_dir=other).identity()["prompts"] is None
+
+
+def test_a_run_never_fetches_the_set(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An identity that asks the Hub is another one without a network, and asks for every concept."""
+    import huggingface_hub
+
+    asked: list[bool] = []
+
+    def snapshot(*args: Any, local_files_only: bool, **options: Any) -> str:
+        asked.append(local_files_only)
+        raise FileNotFoundError
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    attack = RingABellTransfer()
+    assert attack.identity()["prompts"] is None
+    assert "zbench prompts pin ring-a-bell" in str(attack.supports(transfer_context("a-0")))
+    assert asked and all(asked)
+
+
+def test_the_set_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    attack = RingABellTransfer(prompts_dir=write_set(folder))
+    first = attack.identity()
+    (folder / "ring-a-bell.csv").unlink()
+    assert attack.identity() == first and attack.supports(transfer_context("a-0")) is None
+
+
+def test_the_card_of_the_transfer_says_what_it_is() -> None:
     assert_card(RingABellTransfer)
     assert (
         "transfer" in RingABellTransfer.card.deviations[0] and "CLIP" in RingABellTransfer.card.deviations[0]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tests.test_edits_delta import deltas
 from tests.test_edits_lora import filled, random_call
+from tests.tiny import save_tiny_pipeline
 from tests.transcription import CONCEPT
 from zbench.attacks.base import Attack
 from zbench.attacks.candidates import Candidate
@@ -21,6 +22,7 @@ from zbench.attacks.reflux import ReFlux
 from zbench.attacks.relearning import Relearning
 from zbench.attacks.scale import Scale
 from zbench.attacks.toolkit.changed_models import AdapterAttack, Training, random_like
+from zbench.attacks.toolkit.target_pictures import drawn_latents
 from zbench.concepts import Concept
 from zbench.edits import (
     ComposedEdit,
@@ -38,6 +40,7 @@ from zbench.model import Model, load_model
 from zbench.phrases import names_phrase
 from zbench.prompts.sets import Prompt
 from zbench.stages.integrity import ModelState
+from zbench.training import seeds_for
 
 PROMPTS = [Prompt(id=f"p{number}", text=text) for number, text in enumerate(CONCEPT.training_prompts)]
 SMALL: dict[str, Any] = {
@@ -191,8 +194,10 @@ def test_a_random_twin_leaves_the_trained_adapter_alone(model: Model) -> None:
 def test_what_it_costs_grows_with_the_steps(model: Model) -> None:
     first, second = (candidate.spent for candidate in attacked(model, DeltaEdit(deltas())))
     # Two more steps: each one call of the erased model for the target, one forward, one backward.
-    assert second.forwards - first.forwards == 4 and second.backwards - first.backwards == 2
-    assert first.backwards == 2 and second.seconds > first.seconds > 0 and first.encodings == 4
+    samples = SMALL["training_batch"]
+    assert second.forwards - first.forwards == 4 * samples
+    assert second.backwards - first.backwards == 2 * samples == first.backwards
+    assert second.seconds > first.seconds > 0 and first.encodings == 4
 
 
 def test_a_training_that_diverges_keeps_what_came_before(model: Model) -> None:
@@ -353,3 +358,27 @@ def test_a_training_without_checkpoints_offers_nothing(model: Model) -> None:
     empty = Context(model, NoEdit(), CONCEPT, tuple(PROMPTS), shared=Training(failure="not a number"))
     [failed] = ReFlux().attack(empty)
     assert failed.kind == "failed" and not list(ReFlux().control(empty))
+
+
+@pytest.mark.parametrize("kind", TRAINED)
+def test_pictures_to_train_on_are_drawn_with_the_models_guidance(
+    tmp_path: Path, kind: type[AdapterAttack]
+) -> None:
+    """Without it a model that needs guidance shows little of a concept, and an attack learns little of it."""
+    guided = load_model(save_tiny_pipeline(tmp_path / "guided", guidance_scale=3.0), "cpu")
+    attack = kind(**SMALL)
+    prepared = Context(guided, NoEdit(), CONCEPT, ())
+    bank = attack.bank(prepared)
+    seeds = seeds_for(attack.name, prepared.seed("pictures"), len(bank.prompts))
+    run = guided.trajectory(guided.encode(bank.prompts), seeds)
+    expected = drawn_latents(guided, bank.prompts, seeds)
+    torch.testing.assert_close(bank.latents, expected, rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(bank.latents, run.latents[-1].float(), rtol=1e-2, atol=1e-2)
+
+
+def test_pictures_are_drawn_in_batches(model: Model) -> None:
+    """All at once they would not fit beside a large model."""
+    before = model.counter.forwards, model.counter.forward_samples
+    drawn_latents(model, ["a", "b", "c"], [1, 2, 3], batch_size=2)
+    calls, samples = model.counter.forwards - before[0], model.counter.forward_samples - before[1]
+    assert calls == 2 * model.spec.steps and samples == 3 * model.spec.steps

@@ -72,6 +72,9 @@ def complaint(result: tuple[int, str, str]) -> str:
         (("--methods", "uce", "--concept", "nudity", "--set", "uce.batch_size"), "METHOD.FIELD=VALUE"),
         (("--methods", "uce", "--concept", "nudity", "--set", "ac.rank=2"), "not part of this run"),
         (("--methods", " , ", "--concept", "nudity"), "--methods names no method"),
+        (("--methods", "uce", "--concept", "nudity", "--attacks", " , "), "--attacks names no attack"),
+        (("--methods", "uce", "--concept", "nudity", "--attacks", ""), "--attacks names no attack"),
+        (("--methods", "uce", "--concept", "nudity", "--attacks", "replay"), "write replay:PATH"),
         (("--methods", "uce", "--concept", "nudity", "--protocol", "zbnch"), "Did you mean zbench"),
     ],
 )

@@ -103,6 +103,15 @@ def test_every_field_of_every_attack_is_described() -> None:
         assert [field for field, of in fields.items() if not of["description"]] == [], name
 
 
+@pytest.mark.parametrize("name", ["replay", "replay:"])
+def test_replays_have_a_card_that_says_how_they_are_named(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attacks(name)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Replay of stored candidates" in shown and "replay:PATH" in shown
+
+
 def test_unknown_names_are_told_with_close_ones() -> None:
     with pytest.raises(UnknownNameError, match="typo"):
         attacks("tpyo")
@@ -137,6 +146,7 @@ def test_the_pages_name_the_figures_and_files_that_there_are() -> None:
 
     measured = {figure["name"].removesuffix("@shown") for figure in record("typo", 5, 20, 9).figures}
     under_attack = (DOCS / "metrics.md").read_text().split("## Under attack")[1].split("##")[0]
+    name = r"`((?:attack|control|retry)_(?!prompts|sheet|cost|p_holm)\w+)`"
     for page in (PAGE, under_attack):
-        assert set(re.findall(r"`((?:attack|control)_(?!prompts|sheet|cost)\w+)`", page)) == measured
+        assert set(re.findall(name, page)) == measured
     assert set(re.findall(r"^\| `(attacks\S*)` \|", PAGE, re.M)) == set(ATTACK_FILES)

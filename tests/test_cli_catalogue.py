@@ -28,7 +28,16 @@ def modules_after(words: list[str]) -> set[str]:
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["run", "--help"], ["methods"], ["attacks"], ["concepts"], ["detectors"], ["prompts"], ["models"]],
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["methods"],
+        ["attacks"],
+        ["concepts"],
+        ["detectors"],
+        ["prompts"],
+        ["models"],
+    ],
 )
 def test_help_and_listings_import_nothing_heavy(words: list[str]) -> None:
     assert modules_after(words).isdisjoint(HEAVY)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from zbench.attacks import Spent
+from zbench.attacks.candidates import Arm, Tried
 from zbench.metrics.figure import Figure
 from zbench.metrics.robustness import (
     SHOWN,
@@ -25,11 +27,11 @@ from zbench.metrics.robustness import (
 )
 
 DETECTOR = {"name": "colour", "version": "1", "file_sha256": "0" * 64, "threshold": 0.5}
-Hits = list[tuple[bool, bool, list[tuple[bool, bool]]]]
-"""For each prompt: plain and original hit, then (attack, control) hits trial by trial."""
+Hits = list[tuple[bool, bool, list[tuple[bool, ...]]]]
+"""For each prompt: plain and original hit, then (attack, control, retry) hits trial by trial."""
 
 HITS: st.SearchStrategy[Hits] = st.lists(
-    st.tuples(st.booleans(), st.booleans(), st.lists(st.tuples(st.booleans(), st.booleans()), max_size=5)),
+    st.tuples(st.booleans(), st.booleans(), st.lists(st.tuples(*[st.booleans()] * 3), max_size=5)),
     min_size=1, max_size=12,
 )  # fmt: skip
 
@@ -42,11 +44,11 @@ def outcomes_of(hits: Hits, redraws: tuple[Redraw, ...] = (), failures: tuple[Fa
         for n, (plain, original, _) in enumerate(hits)
     )  # fmt: skip
     rows = tuple(
-        Outcome(prompt_id=f"p{n}", arm=arm, k=k, seed=10 * n + k, score=float(hit), hit=hit,  # type: ignore[arg-type]
+        Outcome(prompt_id=f"p{n}", arm=arm, k=k, seed=10 * n + k, score=float(hit), hit=hit,
                 spent=Spent(seconds=k, forwards=2 * k))
         for n, (_, _, trials) in enumerate(hits)
         for k, pair in enumerate(trials, start=1)
-        for arm, hit in zip(("attack", "control"), pair, strict=True)
+        for arm, hit in zip(get_args(Tried), pair, strict=False)
     )  # fmt: skip
     return Outcomes(
         attack="words", detector=DETECTOR, prompts=prompts, rows=rows, redraws=redraws, failures=failures
@@ -58,10 +60,10 @@ def by_name(outcomes: Outcomes) -> dict[str, Figure]:
 
 
 HAND: Hits = [
-    (True, True, [(False, False), (False, False)]),
-    (False, True, [(False, False), (True, False)]),
-    (False, True, [(True, True), (True, False)]),
-    (False, False, [(False, False), (False, True)]),
+    (True, True, [(False, False, False), (False, False, False)]),
+    (False, True, [(False, False, True), (True, False, False)]),
+    (False, True, [(True, True, False), (True, False, True)]),
+    (False, False, [(False, False, False), (False, True, True)]),
     (False, True, []),
 ]
 
@@ -71,50 +73,72 @@ def test_figures_by_hand() -> None:
     counts = {name: (figure.n, figure.N) for name, figure in found.items() if figure.unit == "rate"}
     assert counts == {
         "attack_pre": (1, 5), "attack_post": (3, 5), "attack_new": (2, 4), "control_post": (3, 5),
-        "attack_confirmed": (None, 0),
+        "retry_post": (4, 5), "attack_confirmed": (None, 0), "control_confirmed": (None, 0),
         "attack_pre@shown": (1, 4), "attack_post@shown": (3, 4), "attack_new@shown": (2, 3),
         "control_post@shown": (2, 4), "attack_confirmed@shown": (None, 0),
+        "retry_post@shown": (3, 4), "control_confirmed@shown": (None, 0),
     }  # fmt: skip
     excess = found["attack_excess"]
     assert (excess.value, excess.unit, excess.test, excess.p_value) == (0.0, "points", "McNemar exact", 1.0)
     assert excess.settings["only_attack"] == excess.settings["only_control"] == 1
     assert found["attack_excess@shown"].value == pytest.approx(25)
+    retry = found["attack_excess_retry"]
+    assert (retry.value, retry.test, retry.p_value) == (pytest.approx(-20), "McNemar exact", 1.0)
+    assert (retry.settings["only_attack"], retry.settings["only_retry"]) == (0, 1)
     assert all(figure.direction == "lower" for figure in found.values())
 
 
 def test_curve_by_hand() -> None:
     curve = budget_curve(outcomes_of(HAND))
-    assert [(row["k"], row["attack_n"], row["control_n"], row["N"]) for row in curve] == [
-        (0, 1, 1, 5), (1, 2, 2, 5), (2, 3, 3, 5)]  # fmt: skip
+    names = ("k", "attack_n", "control_n", "retry_n", "N")
+    assert [tuple(row[name] for name in names) for row in curve] == [
+        (0, 1, 1, 1, 5), (1, 2, 2, 2, 5), (2, 3, 3, 4, 5)]  # fmt: skip
 
 
 @given(HITS)
 def test_a_bigger_budget_never_lowers_a_union(hits: Hits) -> None:
     found = outcomes_of(hits)
     curve = budget_curve(found)
-    for arm in ("attack_n", "control_n"):
+    for arm in ("attack_n", "control_n", "retry_n"):
         counts = [row[arm] for row in curve]
         assert counts == sorted(counts)
         assert counts[0] == sum(plain for plain, _, _ in hits)
     figures = by_name(found)
     assert curve[-1]["attack_n"] == figures["attack_post"].n
     assert curve[-1]["control_n"] == figures["control_post"].n
+    assert curve[-1]["retry_n"] == figures["retry_post"].n
     new = figures["attack_new"].n or 0
     assert figures["attack_post"].n == (figures["attack_pre"].n or 0) + new
 
 
 @given(HITS)
 def test_an_attack_like_its_control_has_no_excess(hits: Hits) -> None:
-    same = [(plain, original, [(a, a) for a, _ in trials]) for plain, original, trials in hits]
-    for suffix in ("", SHOWN):
-        excess = by_name(outcomes_of(same))[f"attack_excess{suffix}"]
-        assert excess.value is None or (excess.value, excess.p_value) == (0.0, 1.0)
+    same: Hits = [(plain, original, [(a, a, a) for a, *_ in trials]) for plain, original, trials in hits]
+    found = by_name(outcomes_of(same))
+    for name in ("attack_excess", "attack_excess_retry"):
+        for suffix in ("", SHOWN):
+            excess = found[f"{name}{suffix}"]
+            assert excess.value is None or (excess.value, excess.p_value) == (0.0, 1.0)
+
+
+def test_what_only_beats_a_weak_control_does_not_beat_retries() -> None:
+    """Random words without the prompt draw nothing: the attack exceeds them by as much as a retry would."""
+    rng = random.Random(2)
+    tries: Hits = [
+        (False, True, [(rng.random() < 0.3, False, rng.random() < 0.3) for _ in range(4)]) for _ in range(60)
+    ]
+    found = by_name(outcomes_of(tries))
+    weak, fair = found["attack_excess"], found["attack_excess_retry"]
+    assert weak.low is not None and weak.low > 0 and (weak.p_value or 1) < 0.001
+    assert fair.low is not None and fair.high is not None and fair.low < 0 < fair.high
+    assert (fair.p_value or 0) > 0.05
 
 
 @given(HITS)
 def test_where_nothing_is_offered_the_attack_is_none(hits: Hits) -> None:
     found = by_name(outcomes_of([(plain, original, []) for plain, original, _ in hits]))
     assert found["attack_post"].n == found["attack_pre"].n == found["control_post"].n
+    assert found["retry_post"].n == found["attack_pre"].n
     assert not found["attack_new"].n
 
 
@@ -151,14 +175,18 @@ def test_a_real_attack_exceeds_its_control() -> None:
 
 
 def test_winners_are_confirmed_by_prompt() -> None:
+    winners: list[tuple[Arm, int, bool]] = [
+        ("attack", 1, True), ("attack", 2, False), ("control", 2, True), ("control", 3, False)]  # fmt: skip
     redraws = tuple(
-        Redraw(prompt_id=f"p{n}", k=1, redraw=r, seed=r, score=float(hit), hit=hit)
-        for n, hit in ((1, True), (2, False))
+        Redraw(prompt_id=f"p{n}", arm=arm, k=1, redraw=r, seed=r, score=float(hit), hit=hit)
+        for arm, n, hit in winners
         for r in (1, 2, 3)
     )
-    confirmed = by_name(outcomes_of(HAND, redraws))["attack_confirmed"]
-    assert (confirmed.n, confirmed.N) == (3, 6)
-    assert confirmed.effective_N is not None and confirmed.effective_N < 6
+    found = by_name(outcomes_of(HAND, redraws))
+    for name in ("attack_confirmed", "control_confirmed"):
+        assert (found[name].n, found[name].N) == (3, 6)
+        assert (found[name].effective_N or 6) < 6
+    assert (found["control_confirmed@shown"].n, found["control_confirmed@shown"].N) == (3, 3)
 
 
 def test_cost_is_the_last_of_each_prompt() -> None:

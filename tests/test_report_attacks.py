@@ -35,7 +35,7 @@ TRACEBACK = "Traceback ...\nRuntimeError: no"
 CELLS = [
     attacked("original", record("unlearndiffatk", 45, 50, 49, knowledge="model"), record("typo", 45, 50, 50)),
     attacked("naive", record("unlearndiffatk", 0, 0, 0, knowledge="model"), record("typo", 0, 0, 0)),
-    attacked("uce", record("unlearndiffatk", 5, 44, 9, knowledge="model"), record("typo", 5, 20, 13)),
+    attacked("uce", record("unlearndiffatk", 5, 44, 9, 12, knowledge="model"), record("typo", 5, 20, 14)),
     attacked("token_zeroing", not_made("unlearndiffatk", "skipped", NO_GRADIENTS), record("typo", 5, 6, 26)),
     attacked("ac", not_made("unlearndiffatk", "failed", TRACEBACK), record("typo", failed_prompts=2)),
 ]  # fmt: skip
@@ -51,14 +51,24 @@ def built(cells: list[CellResult]) -> AttackTable:
 TABLE = built(CELLS)
 
 
-def wide(table: AttackTable) -> list[list[str]]:
-    """Cells of the first table of the Markdown, without its heading."""
-    lines = render_markdown(table).split("\n\n")[2].splitlines()
+def split(table: AttackTable) -> list[list[list[str]]]:
+    """Cells of each table before the details: one for each kind of knowledge."""
+    parts = render_markdown(table).split("## All attacked prompts")[0].split("\n\n")
     return [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in lines
-        if not line.startswith("| ---")
+        [
+            [cell.strip() for cell in line.strip("|").split("|")]
+            for line in part.splitlines()
+            if "---" not in line
+        ]
+        for part in parts
+        if part.startswith("| ")
     ]
+
+
+def wide(table: AttackTable) -> list[list[str]]:
+    """The same side by side, as a terminal has them."""
+    first, *others = split(table)
+    return [row + [cell for other in others for cell in other[place][2:]] for place, row in enumerate(first)]
 
 
 def detail(table: AttackTable, heading: str) -> list[dict[str, str]]:
@@ -73,7 +83,9 @@ def detail(table: AttackTable, heading: str) -> list[dict[str, str]]:
 def test_no_union_stands_without_its_control() -> None:
     found = [cell for row in wide(TABLE)[1:] for cell in row[2:] if re.search(r"\d/\d", cell)]
     assert len(found) == 8
-    assert all(re.search(r"control [\d.]+ \(\d+/\d+\)", cell) for cell in found)
+    rate = r"[\d.]+ \(\d+/\d+\)"
+    assert all(re.search(f"control {rate}; (below )?retries {rate}", cell) for cell in found)
+    assert "control 18.0 (9/50); retries 24.0 (12/50)" in wide(TABLE)[2][3]
     lonely = record("typo", 5, 20, 9)
     figures = [f for f in lonely.figures if f["name"] != "control_post"]
     table = built([attacked("uce", lonely.model_copy(update={"figures": tuple(figures)}))])
@@ -90,28 +102,108 @@ def test_rows_stand_as_in_the_main_table_and_columns_by_what_they_need() -> None
     assert any(line.startswith("† collapsed") for line in notes(TABLE))
 
 
+def test_kinds_of_attacks_have_tables_of_their_own() -> None:
+    """Seventeen attacks in one line are read by nobody."""
+    text, model = split(TABLE)
+    assert text[0] == ["Attacked", "No attack, %", "typo (text, 4 tries)"]
+    assert model[0] == ["Attacked", "No attack, %", "unlearndiffatk (model, 4 tries)"]
+    assert [row[:2] for row in text] == [row[:2] for row in model]
+    page = render_markdown(TABLE)
+    assert page.index("## Attacks that type prompts") < page.index("## Attacks that have the erased model's")
+    assert "change the erased model" not in page
+    changed = render_markdown(built([attacked("uce", record("scale", 5, 20, 9, knowledge="weights"))]))
+    assert (
+        "one changed model serves all prompts" in changed and "## Attacks that change the erased" in changed
+    )
+
+
 def test_stars_follow_holm_over_the_whole_table() -> None:
-    """uce under typo, 20 against 13 of 50, is p 0.0156 alone and not sure among eight tests."""
-    alone = mcnemar_exact([n < 20 for n in range(50)], [n < 13 for n in range(50)]).p_value
-    assert alone == pytest.approx(2 / 2**7)
+    """uce under typo, 20 against 14 of 50, is p 0.031 alone and not sure among four tests."""
+    alone = mcnemar_exact([n < 20 for n in range(50)], [n < 14 for n in range(50)]).p_value
+    assert alone == pytest.approx(2 / 2**6)
     rows = wide(TABLE)
     assert rows[2][2].startswith("40.0 (20/50) ns [") and rows[2][3].startswith("88.0 (44/50) * [")
-    single = built([attacked("uce", record("typo", 5, 20, 13))])
+    single = built([attacked("uce", record("typo", 5, 20, 14))])
     assert wide(single)[1][2].startswith("40.0 (20/50) * [")
-    corrected = {
-        (row.label, name): outcome.figures["attack_excess"]["p_holm"]
-        for row, name, outcome in TABLE.outcomes()
-        if outcome.record.status == "done"
+    assert corrected(TABLE).keys() == {
+        ("uce (seed 0)", "unlearndiffatk"), ("uce (seed 0)", "typo"), ("token_zeroing (seed 0)", "typo"),
+        ("ac (seed 0)", "typo"),
+    }  # fmt: skip
+    # Third smallest of four, after 44 against 12 and 6 against 26.
+    assert corrected(TABLE)["uce (seed 0)", "typo"] == pytest.approx(alone * 2)
+
+
+def corrected(table: AttackTable) -> dict[tuple[str, str], float]:
+    return {
+        (row.label, name): outcome.p_holm[""] for row, name, outcome in table.outcomes() if outcome.p_holm
     }
-    assert len(corrected) == TABLE.tested == 8
-    # Third smallest of eight, after 44 against 9 and 6 against 26.
-    assert corrected["uce (seed 0)", "typo"] == pytest.approx(alone * 6)
+
+
+@pytest.mark.parametrize(
+    ("post", "control", "retry", "mark"),
+    [
+        (30, 9, 9, "* "),
+        (30, 9, 29, "ns "),  # as good as pressing the button again
+        (30, 29, 9, "ns "),
+        (30, 9, 48, "ns "),  # surely different from both, but above one and below the other
+        (30, 48, 9, "ns "),
+        (9, 30, 30, ""),
+        (9, 9, 30, "ns "),
+    ],
+)
+def test_only_what_exceeds_both_references_is_starred(post: int, control: int, retry: int, mark: str) -> None:
+    """A control of random words is weaker than plain retries: to exceed it alone is no merit."""
+    table = built([attacked("uce", record("p4d", 5, post, control, retry))])
+    cell = wide(table)[1][2]
+    assert cell.startswith(f"{2 * post:.1f} ({post}/50) {mark}[")
+    assert ("below control" in cell) == ("below retries" in cell) == (not mark)
+    [(_, _, outcome)] = table.outcomes()
+    larger = min((abs(post - control), abs(post - retry)))
+    assert outcome.p_value() == pytest.approx(mcnemar_exact([True] * larger, [False] * larger).p_value)
+
+
+def test_what_cannot_be_significant_makes_no_other_test_harder() -> None:
+    """The plain picture counts in every union: where it leaves five prompts, no p is below 0.0625."""
+    found = attacked("uce", record("typo", 5, 20, 14))
+    full = attacked("original", *(record("typo", pre, 50, pre) for pre in (50, 45)))
+    table = built([full, found, CELLS[1]])
+    assert (table.tested, table.untested) == (1, 4)
+    assert wide(table)[2][2].startswith("40.0 (20/50) * [")
+    assert wide(table)[1][2].startswith("100.0 (50/50) [")
+    told = " ".join(notes(table))
+    assert "corrected over 1 cell of this table" in told and "No mark: 4 cells not tested" in told
+    left = built([attacked("original", record("typo", 44, 50, 44)), found])
+    assert left.tested == 2, "six prompts can be sure"
+
+
+def test_records_without_retries_are_shown_and_not_tested(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was measured before there were any."""
+    new = record("typo", 5, 44, 9)
+    old = new.model_copy(
+        update={
+            "figures": tuple(
+                f for f in new.figures if "retry" not in f["name"] and "control_c" not in f["name"]
+            ),
+            "curve": tuple({k: v for k, v in point.items() if k != "retry_n"} for point in new.curve),
+        }
+    )
+    table = built([attacked("uce", old)])
+    assert (
+        wide(table)[1][2].startswith("88.0 (44/50) [")
+        and "control 18.0 (9/50); retries –" in wide(table)[1][2]
+    )
+    assert (table.tested, table.untested) == (0, 1)
+    [every, _] = [detail(table, name)[0] for name in ("All attacked prompts", SHOWN)]
+    assert every["Retries, %"] == every["Over retries, points"] == every["p"] == "–"
+    assert "attack_p_holm" in render_csv(table)
+    axes = drawn_panels(table, monkeypatch)[0]
+    assert [line.get_linestyle() for line in axes.lines] == ["--", "-"]
 
 
 def test_an_attack_worse_than_retries_gets_no_star() -> None:
     cell = wide(TABLE)[3][2]
-    assert cell == "12.0 (6/50) [5.36, 23.8]; below control 52.0 (26/50)"
-    assert any(line.startswith("below control:") for line in notes(TABLE))
+    assert cell == "12.0 (6/50) [5.36, 23.8]; below control 52.0 (26/50); below retries 52.0 (26/50)"
+    assert any(line.startswith("below:") for line in notes(TABLE))
 
 
 def test_what_was_not_made_says_why_once() -> None:
@@ -159,7 +251,8 @@ def test_the_terminal_loses_nothing(width: int, blocks: int) -> None:
     for part in (
         "40.0 (20/50) ns",
         "[27.6, 53.8]",
-        "control 26.0 (13/50)",
+        "control 28.0 (14/50)",
+        "retries 28.0 (14/50)",
         "below control 52.0 (26/50)",
         "note 3",
     ):
@@ -181,10 +274,19 @@ def test_details_have_both_denominators() -> None:
     )
     assert row["Plain, %"].startswith("10.0 (5/50)") and row["After, %"].startswith("88.0 (44/50)")
     assert row["New, %"].startswith("86.7 (39/45)") and row["Control, %"].startswith("18.0 (9/50)")
-    assert re.match(r"\+70\.0 \[\+\d.*\], p \d", row["Excess, points"])
+    assert row["Retries, %"].startswith("24.0 (12/50)") and re.match(r"\d\S*e-0\d+$", row["p"])
+    assert re.match(r"\+70\.0 \[\+\d.*\]$", row["Over control, points"])
+    assert re.match(r"\+64\.0 \[\+\d.*\]$", row["Over retries, points"])
     assert row["Confirmed, %"].startswith("66.7 (78/117")
+    assert row["Control confirmed, %"].startswith("33.3 (4/12")
     row = next(row for row in shown if row["Attacked"].startswith("uce") and row["Attack"] == "typo")
-    assert row["Plain, %"].startswith("12.5 (5/40)") and row["Control, %"].startswith("32.5 (13/40)")
+    assert row["Plain, %"].startswith("12.5 (5/40)") and row["Control, %"].startswith("35.0 (14/40)")
+
+
+def test_each_denominator_says_how_many_tests_its_correction_is_over() -> None:
+    parts = [render_markdown(TABLE).split(f"## {name}\n\n")[1] for name in ("All attacked prompts", SHOWN)]
+    assert all("tested here: 4 of 8." in part.splitlines()[0] for part in parts)
+    assert [row["p"] for row in detail(TABLE, SHOWN)].count("–") == 4
 
 
 def test_costs_are_printed_per_prompt() -> None:
@@ -205,8 +307,11 @@ def test_files_for_machines() -> None:
         "attack_pre@shown_N",
         "budget",
     )
-    assert [uce[name] for name in parts] == ["20", "50", "13", "5", "40", "4"]
-    assert float(uce["attack_excess"]) == 14 and float(uce["attack_excess_p_holm"]) > 0.05
+    assert [uce[name] for name in parts] == ["20", "50", "14", "5", "40", "4"]
+    assert float(uce["attack_excess"]) == float(uce["attack_excess_retry"]) == 12
+    assert 0.05 < float(uce["attack_p_holm"]) < 0.07 and uce["attack_p_holm@shown"]
+    assert (uce["retry_post_n"], uce["control_confirmed_N"]) == ("14", "27")
+    assert next(row for row in rows if row["method"] == "original")["attack_p_holm"] == ""
     skipped = next(row for row in rows if row["status"] == "skipped")
     assert skipped["reason"] == NO_GRADIENTS and skipped["attack_post"] == ""
     assert next(row for row in rows if row["method"] == "naive")["collapsed"] == "true"
@@ -226,19 +331,36 @@ def test_equal_results_give_equal_bytes() -> None:
 # Success against budget -----------------------------------------------------------------------------------
 
 
-def test_curves_show_both_arms_of_every_erasure(monkeypatch: pytest.MonkeyPatch) -> None:
+def drawn_panels(table: AttackTable, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The axes of each attack."""
     figures: list[Any] = []
     monkeypatch.setattr("zbench.report.attack_curves.png", lambda figure: figures.append(figure) or b"")
-    plot_curves(TABLE)
-    panels = [axes for axes in figures[0].axes if axes.get_title()]
+    plot_curves(table)
+    return [axes for axes in figures[0].axes if axes.get_title()]
+
+
+def test_curves_show_every_erasure_and_its_references(monkeypatch: pytest.MonkeyPatch) -> None:
+    panels = drawn_panels(TABLE, monkeypatch)
     assert [axes.get_title() for axes in panels] == ["typo", "unlearndiffatk"]
-    assert [len(axes.lines) for axes in panels] == [10, 6], "two arms of five erasures, and of three"
-    curve = curves_of(TABLE, "typo")["uce (seed 0)"]
-    assert curve[0]["attack_n"] == 5 and curve[-1] == {"k": 4, "attack_n": 20, "control_n": 13, "N": PROMPTS}
-    dashed = next(line for line in panels[0].lines[2:] if line.get_linestyle() == "--")
-    assert list(dashed.get_xdata()) == [0, 1, 2, 3, 4]
-    assert list(dashed.get_ydata()) == [100 * point["control_n"] / PROMPTS for point in curve]
-    assert len(panels[0].collections) == 10, "every line has its interval"
+    assert [len(axes.lines) for axes in panels] == [15, 9], "three arms of five erasures, and of three"
+    curve = curves_of(TABLE, "unlearndiffatk")["uce (seed 0)"]
+    assert curve[0]["attack_n"] == 5
+    assert curve[-1] == {"k": 4, "attack_n": 44, "control_n": 9, "retry_n": 12, "N": PROMPTS}
+    for style, arm in (("--", "control"), (":", "retry"), ("-", "attack")):
+        line = [line for line in panels[1].lines if line.get_linestyle() == style][1]
+        assert list(line.get_xdata()) == [0, 1, 2, 3, 4]
+        assert list(line.get_ydata()) == [100 * point[f"{arm}_n"] / PROMPTS for point in curve]
+    assert len(panels[0].collections) == 15, "every line has its interval"
+
+
+def test_the_axis_says_where_tries_are_settings_in_an_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice the budget is then not twice the search."""
+    names = ("concept_vector", "typo", "quantisation", "scale", "replay")
+    cell = attacked("uce", *(record(name, 5, 9, 6) for name in names), record("scale", 5, 20, 6))
+    found = {axes.get_title(): axes.get_xlabel() for axes in drawn_panels(built([cell]), monkeypatch)}
+    assert {name for name, label in found.items() if label != "candidates"} == {
+        "concept_vector", "quantisation", "scale", "scale (2)"
+    }  # fmt: skip
 
 
 # Pictures -------------------------------------------------------------------------------------------------

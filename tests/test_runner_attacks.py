@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +14,27 @@ import pytest
 from tests.attack_tools import ATTACKS, Words, breaking, colour_detector, install_attacks, small_judge
 from tests.runner_tools import Recorder, install_stranger
 from tests.tiny import save_smallest_pipeline
-from zbench.attacks import Attack, Context
+from zbench.attacks import Attack, Context, Spent
 from zbench.config import DEFAULT_ATTACKS, RunConfig
-from zbench.errors import ConfigurationError, UnknownNameError
+from zbench.errors import AttackError, ConfigurationError, StoreError, UnknownNameError
 from zbench.metrics.robustness import SHOWN, AttackRecord, describe
 from zbench.registry import own_attack_names
 from zbench.report.run_folder import read_record
 from zbench.runner import RunResult, run
-from zbench.runner.attacks import is_flagged
+from zbench.runner.attacks import attack_of, attacks_identity, is_flagged
 from zbench.runner.planning import plan
 from zbench.runner.running import _asked
 from zbench.runner.specs import BY_CONTENT, EXCLUDED, CellResult, CellSpec
 from zbench.stages.judge import read_outcomes
 from zbench.stages.samples import SamplesView
-from zbench.store import identity
+from zbench.store import identity, read_json
 
 SUITE = ("words", "pushed", "drifts", "unable", "fails-softly", "nothing", "retries", "raises")
 SETTINGS = {name: {"budget": 2} for name in SUITE} | {"words": {"budget": 3}}
-FIGURES = ("attack_pre", "attack_post", "attack_new", "control_post", "attack_excess", "attack_confirmed")
+FIGURES = (
+    *("attack_pre", "attack_post", "attack_new", "control_post", "retry_post"),
+    *("attack_excess", "attack_excess_retry", "attack_confirmed", "control_confirmed"),
+)
 PROMPTS = 4
 
 
@@ -132,9 +137,9 @@ def test_both_arms_are_judged_as_often_on_the_same_noise(
         rows = read_outcomes(finished_once / record.stages["score"]).rows
         keys = {
             arm: sorted((row.prompt_id, row.k, row.seed) for row in rows if row.arm == arm)
-            for arm in ("attack", "control")
+            for arm in ("attack", "control", "retry")
         }
-        assert keys["attack"] == keys["control"]
+        assert keys["attack"] == keys["control"] == keys["retry"]
         assert len(keys["attack"]) == {"words": 3 * PROMPTS, "nothing": 0, "fails-softly": PROMPTS - 1}.get(
             record.attack, 2 * PROMPTS
         )
@@ -171,9 +176,11 @@ def test_what_offers_nothing_equals_no_attack(cells: tuple[CellResult, ...]) -> 
         record = record_of(cell, "nothing")
         found = {figure["name"]: figure for figure in record.figures}
         assert found["attack_post"]["n"] == found["attack_pre"]["n"] == found["control_post"]["n"]
+        assert found["retry_post"]["n"] == found["attack_pre"]["n"]
         assert len(record.curve) == 1
         same = {figure["name"]: figure for figure in record_of(cell, "retries").figures}
-        assert (same["attack_excess"]["value"], same["attack_excess"]["p_value"]) == (0.0, 1.0)
+        for name in ("attack_excess", "attack_excess_retry"):
+            assert (same[name]["value"], same[name]["p_value"]) == (0.0, 1.0)
 
 
 def test_winners_are_redrawn_three_times(cells: tuple[CellResult, ...], finished_once: Path) -> None:
@@ -181,8 +188,11 @@ def test_winners_are_redrawn_three_times(cells: tuple[CellResult, ...], finished
     for record in (each for cell in cells for each in done(cell)):
         outcomes = read_outcomes(finished_once / record.stages["score"])
         new, confirmed = record.figure("attack_new"), record.figure("attack_confirmed")
-        assert new is not None and confirmed is not None
-        assert confirmed["N"] == 3 * (new["n"] or 0) == len(outcomes.redraws)
+        control = record.figure("control_confirmed")
+        assert new is not None and confirmed is not None and control is not None
+        assert confirmed["N"] == 3 * (new["n"] or 0)
+        beaten = sum(outcomes.broken("control")) - sum(outcomes.broken("control", 0))
+        assert control["N"] == 3 * beaten == len(outcomes.redraws) - confirmed["N"]
         tried = {row.seed for row in outcomes.rows}
         assert not tried & {each.seed for each in outcomes.redraws}
         newly += new["n"] or 0
@@ -192,8 +202,22 @@ def test_winners_are_redrawn_three_times(cells: tuple[CellResult, ...], finished
 def test_plain_retries_are_drawn_once(cells: tuple[CellResult, ...]) -> None:
     for cell in cells:
         places = {record_of(cell, name).stages["pictures retries 1"] for name in ("words", "retries")}
-        places |= {record_of(cell, "fails-softly").stages["pictures retries 1"]}
+        others = ("fails-softly", "pushed", "drifts")
+        places |= {record_of(cell, name).stages["pictures retries 1"] for name in others}
         assert len(places) == 1
+
+
+def test_an_attack_without_retries_of_its_own_has_the_others(
+    cells: tuple[CellResult, ...], finished_once: Path
+) -> None:
+    """A weak control, such as random embeddings, stands beside the prompt itself, tried as often."""
+    for cell in cells:
+        tried = {}
+        for name in ("pushed", "words"):
+            rows = read_outcomes(finished_once / record_of(cell, name).stages["score"]).rows
+            arm = "retry" if name == "pushed" else "control"
+            tried[name] = {(r.prompt_id, r.k): (r.seed, r.score) for r in rows if r.arm == arm and r.k < 3}
+        assert tried["pushed"] == tried["words"] and tried["words"]
 
 
 # Finding it again ---------------------------------------------------------------------------------------
@@ -203,6 +227,9 @@ def test_a_second_run_only_tries_what_failed(model: Path, finished: Path) -> Non
     before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
     _, recorder = run_once(model, finished)
     assert recorder.stages == ["original: raises: attack", "shift s0: raises: attack"]
+    for row in ("original", "shift s0"):
+        assert f"{row}: unable: skipped: needs something that nobody has" in recorder.lines
+        assert f"{row}: raises: failed: RuntimeError: the ladder broke" in recorder.lines
     assert {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()} == before
 
 
@@ -257,7 +284,76 @@ def test_an_attack_alone_fails(model: Path, finished: Path, monkeypatch: pytest.
         assert "asked for the detector 'world'" in cell.attacks[1].reason
 
 
+def test_a_slower_attack_has_the_same_scores(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = {"attacks": ("words",), "methods": (), "settings": {"words": {"budget": 1}}}
+    first, _ = run_once(model, tmp_path / "a", **more)
+    [record] = first.cells[0].attacks
+    for place in (place for stage, place in record.stages.items() if stage.startswith("candidates")):
+        shutil.rmtree(tmp_path / "a" / place)
+    plain = Words.attack
+
+    def slower(self: Attack, context: Context) -> Any:
+        for candidate in plain(self, context):
+            yield replace(candidate, spent=Spent(seconds=99))
+
+    monkeypatch.setattr(Words, "attack", slower)
+    again, recorder = run_once(model, tmp_path / "a", **more)
+    assert recorder.stages == ["original: words: attack"]
+    assert again.cells[0].attacks == first.cells[0].attacks
+
+
+# Replays ------------------------------------------------------------------------------------------------
+
+
+def test_a_replay_of_what_has_changed_since_the_plan_fails(model: Path, tmp_path: Path) -> None:
+    lines = tmp_path / "lines.jsonl"
+    lines.write_text('{"prompt_id": "nobody", "text": "a house"}\n')
+    [cell] = plan(config_of(model, tmp_path / "runs", attacks=(f"replay:{lines}",), methods=()))
+    assert attack_of(cell.attacks[0], flagged=False).name == "replay"
+    planned = attacks_identity(cell.attacks, flagged=False)
+    lines.write_text('{"prompt_id": "nobody", "text": "a barn"}\n')
+    assert attacks_identity(cell.attacks, flagged=False) == planned
+    with pytest.raises(AttackError, match="other candidates than when this was planned"):
+        attack_of(cell.attacks[0], flagged=False)
+
+
+def test_no_folder_of_this_machine_enters_results(model: Path, finished: Path, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(next((finished / "attacks").glob("words-*")), tmp_path / "secret" / "kept"))
+    result, _ = run_once(model, finished, attacks=(f"replay:{source}",), methods=())
+    [cell] = result.cells
+    assert [record.label for record in cell.attacks] == ["replay:kept"]
+    assert cell.attacks[0].status == "done", cell.attacks[0].reason
+    assert cell.attacks[0].hyperparameters["sha256"]
+    moved = Path(shutil.move(source, tmp_path / "kept"))
+    again, recorder = run_once(model, finished, attacks=(f"replay:{moved}",), methods=())
+    assert (again.record.id, again.cells[0].id) == (result.record.id, cell.id)
+    assert not recorder.stages
+    for pattern in ("cells/*/*.json", "**/run.json", "**/done.json", "attacks/replay-*/*.json"):
+        for path in finished.glob(pattern):
+            assert "secret" not in path.read_text(), path
+
+
 # Identity -----------------------------------------------------------------------------------------------
+
+
+def test_results_without_attacks_say_nothing_of_them(model: Path, finished: Path) -> None:
+    """Written as before there were any: whatever reads results refuses fields that it does not know."""
+    attacked = read_json(finished / "cells" / read_record(finished).cells[0].id / "result.json")
+    assert attacked["schema_version"] == 2 and attacked["attacks"] and attacked["spec"]["attacks"]
+    result, _ = run_once(model, finished, attacks=(), methods=())
+    bare = read_json(finished / "cells" / result.cells[0].id / "result.json")
+    assert bare["schema_version"] == read_json(finished / "run.json")["schema_version"] == 1
+    assert not {"attacks", "attack_prompts"} & {*bare, *bare["spec"]}
+    assert CellResult.model_validate(bare) == result.cells[0]
+
+
+def test_newer_results_are_refused(finished: Path) -> None:
+    place = finished / "cells" / read_record(finished).cells[0].id / "result.json"
+    place.write_text(json.dumps({**read_json(place), "schema_version": 3, "unheard_of": 1}))
+    with pytest.raises(StoreError, match="newer zbench"):
+        read_record(finished)
 
 
 def test_cells_without_attacks_keep_their_ids() -> None:

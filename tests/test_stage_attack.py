@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -22,22 +24,25 @@ from tests.attack_tools import (
     Retries,
     Unable,
     Words,
+    breaking,
 )
 from tests.attack_tools import SOFT as FailsSoftly
 from tests.bad_methods import Good
 from tests.tiny import save_smallest_pipeline
-from zbench.attacks import Attack, Candidate, Context
+from zbench.attacks import Attack, Candidate, Context, Spent
 from zbench.attacks.stored import FLAGGED_FILE, TEXTS_FILE, edit_hash
 from zbench.concepts import load_concept
+from zbench.edits import DeltaEdit
 from zbench.erasure import Erasure
-from zbench.errors import ConfigurationError, StoreError
-from zbench.prompts import Prompt
+from zbench.errors import AttackError, ConfigurationError, MethodError, ModelChangedError, StoreError
+from zbench.prompts import Prompt, load_prompt_set
 from zbench.stages.attack import Batch, Target, attack, attack_batches, read_candidates
 from zbench.stages.draw_candidates import FRESH, ROLE, Shot, Studio, draw, trials_of
 from zbench.stages.erase import erase, erase_folder, weights_hash
 from zbench.stages.generate import generate, generate_folder, picture_seed
 from zbench.stages.inputs import ModelHandle
 from zbench.stages.integrity import ModelState, ProcessState
+from zbench.stages.judge import redraws
 from zbench.stages.samples import Sample, SamplesView
 from zbench.store import Store, read_json
 
@@ -184,8 +189,14 @@ def test_what_comes_to_nothing_is_recorded_and_the_rest_goes_on(store: Store, ta
     assert "minors" in rows[2].failure
     assert "child" not in "".join(path.read_text() for path in batch.folder.path.glob("*.json"))
     trials = trials_of([read_candidates(batch.folder.path)])
-    per_arm = {arm: [(t.prompt.id, t.k) for t in trials if t.arm == arm] for arm in ("attack", "control")}
-    assert per_arm["attack"] == per_arm["control"] == [(prompt.id, 1) for prompt in PROMPTS[1:]]
+    arms = ("attack", "control", "retry")
+    per_arm = {arm: [(t.prompt.id, t.k) for t in trials if t.arm == arm] for arm in arms}
+    assert (
+        per_arm["attack"]
+        == per_arm["control"]
+        == per_arm["retry"]
+        == [(prompt.id, 1) for prompt in PROMPTS[1:]]
+    )
 
 
 def test_a_skip_is_a_result(store: Store, target: Target) -> None:
@@ -198,6 +209,65 @@ def test_a_skip_is_a_result(store: Store, target: Target) -> None:
 def test_impossible_fields_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=r"words\."):
         Words.with_preset("miniature", **values)
+
+
+def test_a_full_disk_is_not_the_attacks_fault(
+    store: Store, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    for attacker in (Words(budget=1), Drifts(budget=1)):
+        with pytest.raises(StoreError, match="No space left"):
+            made(store, attacker, target)
+
+
+def test_an_edit_that_cannot_be_saved_is_the_attacks_fault(store: Store, target: Target) -> None:
+    class Unsaved(DeltaEdit):
+        def save(self, *arguments: Any, **more: Any) -> None:
+            raise OSError("my own trouble")
+
+    def offers(attack: Attack, context: Context) -> Iterator[Candidate]:
+        weight = context.model.transformer.get_submodule(PATH).weight
+        yield Candidate(None, Unsaved({PATH: torch.zeros_like(weight)}))
+
+    with pytest.raises(MethodError, match="OSError: my own trouble"):
+        made(store, breaking("unsaved", offers, wide=True)(), target)
+
+
+def test_an_attack_sees_no_other_evaluation_prompts(store: Store, target: Target) -> None:
+    def reads_file(attack: Attack, context: Context) -> Iterator[Candidate]:
+        place = Path(str(files("zbench_prompts"))) / "sets" / "world" / "nudity-explicit.jsonl"
+        yield Candidate(context.prompts[0].id, place.read_text()[:20])
+
+    def loads(attack: Attack, context: Context) -> Iterator[Candidate]:
+        yield Candidate(context.prompts[0].id, load_prompt_set("nudity-explicit").prompts[0].text)
+
+    def fetches(attack: Attack, context: Context) -> Iterator[Candidate]:
+        place = Path(str(files("zbench_prompts"))) / "external" / "ring-a-bell.toml"
+        yield Candidate(context.prompts[0].id, place.read_text()[:20])
+
+    for breach, said in ((reads_file, "prompts that measure erasures"), (loads, "the prompt set"),
+                         (fetches, "prompt sets that are fetched")):  # fmt: skip
+        with pytest.raises(AttackError, match=f"asked for {said}"):
+            made(store, breaking(breach.__name__.replace("_", "-"), breach)(), target)
+    allowed = breaking("published", fetches)
+    allowed.prompt_sets = ("ring-a-bell",)
+    made(store, allowed(), target)
+
+
+def test_what_was_written_to_is_named_by_its_hash(world: tuple[Store, Target], store: Store) -> None:
+    """A prompt may be one that nothing shows, and errors are shown."""
+    target = world[1]
+
+    def scribbles(attack: Attack, context: Context) -> Iterator[Candidate]:
+        context.model.encode(["a secret text"])[0].mul_(2)
+        yield Candidate(context.prompts[0].id, "a house")
+
+    with pytest.raises(ModelChangedError, match="cached embedding") as caught:
+        made(store, breaking("scribbles", scribbles)(), target)
+    assert "secret" not in str(caught.value)
 
 
 # Resuming -----------------------------------------------------------------------------------------------
@@ -256,6 +326,45 @@ def test_identity_follows_weights_prompts_and_fields(store: Store, target: Targe
     assert len(ids) == 4
 
 
+def test_the_size_of_a_batch_is_no_part_of_a_folder(store: Store, target: Target) -> None:
+    small, large = (attack_batches(store, Words(batch_size=size), target) for size in (3, 4))
+    assert small[0].folder.id != large[0].folder.id
+    firsts = replace(target, prompts=PROMPTS[:3])
+    assert attack_batches(store, Words(batch_size=4), firsts)[0].folder.id == small[0].folder.id
+
+
+def test_costs_are_no_part_of_what_was_offered(store: Store, target: Target) -> None:
+    [batch] = made(store, Words(budget=1), target)
+    stored = read_candidates(batch.folder.path)
+    rows = stored.candidates
+    dearer = [row.model_copy(update={"spent": Spent(seconds=9)}) for row in rows]
+    other = [row.model_copy(update={"label": "another"}) for row in rows]
+    assert replace(stored, candidates=tuple(dearer)).fingerprint == stored.fingerprint
+    assert replace(stored, candidates=tuple(other)).fingerprint != stored.fingerprint
+
+
+class Steps(Words):
+    """Says how many denoising steps it was told of."""
+
+    name: ClassVar[str] = "steps"
+
+    def attack(self, context: Context) -> Iterator[Candidate]:
+        count = len(context.model.timesteps())
+        for prompt in context.prompts:
+            yield Candidate(prompt.id, prompt.text, f"{context.model.spec.steps} {count}")
+
+
+def test_attacks_know_how_many_steps_pictures_take(store: Store, target: Target) -> None:
+    own = target.model.model.spec.steps
+    labels = {}
+    for steps in (None, own, own + 3):
+        [batch] = made(store, Steps(budget=1), replace(target, steps=steps))
+        labels[steps] = (batch.folder.id, read_candidates(batch.folder.path).candidates[0].label)
+    assert labels[None] == labels[own] and labels[own + 3][0] != labels[own][0]
+    assert labels[own + 3][1] == f"{own + 3} {own + 3}"
+    assert target.model.model.spec.steps == own
+
+
 def test_a_larger_budget_only_appends(store: Store, target: Target) -> None:
     small, large = (contents(made(store, Words(budget=b), target)) for b in (2, 4))
     trimmed = [row[:8] for row in large if 0 < row[2] <= 2]
@@ -287,7 +396,7 @@ def drawn(store: Store, attacker: Attack, target: Target) -> dict[str, SamplesVi
 
 def test_both_arms_face_the_same_noise(store: Store, target: Target) -> None:
     found = drawn(store, Words(budget=2), target)
-    assert set(found) == {"attack 1", "attack 2", "control 1", "control 2"}
+    assert set(found) == {"attack 1", "attack 2", "control 1", "control 2"}  # retries are the control's own
     for k in (1, 2):
         attacked, control = found[f"attack {k}"], found[f"control {k}"]
         seeds = [picture_seed(prompt.id, k) for prompt in PROMPTS]
@@ -330,6 +439,27 @@ def test_plain_retries_are_shared_between_attacks(store: Store, target: Target) 
     assert len(soft["control 1"]) == len(PROMPTS)
     for path in before:
         assert "words" not in (path / "done.json").read_text() + path.name
+
+
+def test_another_number_of_prompts_shares_all_blocks_but_the_last(
+    store: Store, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zbench.stages.draw_candidates.BLOCK", 2)
+    fewer = replace(target, prompts=PROMPTS[:4])
+    places = []
+    for own in (fewer, target):
+        asked = shots(store, Words(budget=2), own)
+        groups = studio(store, own).drawings(asked)
+        answered = [(trial.arm, trial.prompt.id, k) for _, group in groups for trial, k in group]
+        assert sorted(answered) == sorted((trial.arm, trial.prompt.id, k) for trial, k in asked)
+        places.append({drawing.folder.id for drawing, _ in groups})
+    assert places[0] < places[1] and len(places[1]) == 2 * 2 * 3
+
+
+def test_both_arms_may_win_with_the_prompt_itself(store: Store, target: Target) -> None:
+    won = [trial for trial, k in shots(store, Retries(budget=1), target) if trial.arm != "retry"]
+    [(drawing, answered)] = studio(store, target).drawings(redraws(won))
+    assert (len(answered), len(drawing.samples)) == (2 * 3 * len(PROMPTS), 3 * len(PROMPTS))
 
 
 def test_a_text_folder_is_that_of_any_other_picture(store: Store, target: Target) -> None:

@@ -236,3 +236,21 @@ def test_second_run_over_the_same_folder_is_refused(tmp_path: Path) -> None:
         )
     assert "Another run is writing" in done.stderr
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 0
+
+
+def test_what_killed_runs_left_is_removed_under_the_lock(tmp_path: Path) -> None:
+    store, nobody = Store.open(tmp_path / "runs"), 2**22 + 1
+    left = (".writing-x.json", f"samples/.writing-a-{nobody}/pictures/0.png", "reports/b/.writing-y")
+    kept = (".writing-fresh", f"rescores/.writing-c-{os.getppid()}/figures.json", "samples/c/d")
+    for place in (*left, *kept):
+        path = store.root / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("half")
+        if place in left:
+            os.utime(path, (0, 0))
+    Store.open(store.root)  # without the lock another run may be at work
+    assert all((store.root / place).is_file() for place in left)
+    with store.lock():
+        assert not any((store.root / place).exists() for place in left)
+        assert not (store.root / left[1]).parent.parent.exists()
+        assert all((store.root / place).is_file() for place in kept)

@@ -99,16 +99,25 @@ class RunConfig(BaseModel):
     @field_validator("attacks")
     @classmethod
     def _each_attack_once(cls, attacks: tuple[str, ...]) -> tuple[str, ...]:
+        if REPLAY.removesuffix(":") in attacks:
+            raise ValueError(f"write {REPLAY}PATH with a folder of stored candidates, a run folder or a file")
         suites = {ALL: own_attack_names, DEFAULT: lambda: DEFAULT_ATTACKS}
         return tuple(
             dict.fromkeys(each for name in attacks for each in suites.get(name, lambda n=name: (n,))())
         )
 
     @model_validator(mode="after")
-    def _settings_have_a_method(self) -> Self:
+    def _settings_have_one_owner(self) -> Self:
         for name in self.settings:
+            if name.startswith(REPLAY):
+                raise ValueError(f"--set {name}.…: a replay has no settings, it tries what is stored")
             if name not in (*self.methods, *self.attacks):
                 raise ValueError(f"--set {name}.…: the method or attack {name!r} is not part of this run")
+            if name in self.methods and name in self.attacks:
+                raise ValueError(
+                    f"--set {name}.…: {name!r} is a method and an attack of this run: run them one by one, "
+                    "or give one of them another name"
+                )
         return self
 
     @classmethod

@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ SCHEMA_VERSION = 1
 MARKER = "zbench.json"
 DONE = "done.json"
 _TEMPORARY = ".writing-"
+_LONG_WRITTEN = 60.0
+"""Seconds after which a temporary file, which is written in one go, was left by a run that was killed."""
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -308,6 +311,8 @@ class Store:
     def lock(self) -> Iterator[None]:
         """Holds the folder for this process; the system frees it even when the process is killed.
 
+        What killed runs left half-written is removed.
+
         Raises:
             StoreError: Another run is writing to this folder.
         """
@@ -317,18 +322,45 @@ class Store:
         except OSError as error:
             raise StoreError(f"Cannot write {path}: {error.strerror or error}.") from error
         with file:
-            _acquire(file, self.root)
+            if _acquire(file, self.root):
+                self._sweep()
             yield
 
+    def _sweep(self) -> None:
+        """Removes temporary files and folders; re-scoring writes without the lock, and is let alone."""
+        for depth in ("", "*/", "*/*/"):
+            for path in self.root.glob(f"{depth}{_TEMPORARY}*"):
+                with contextlib.suppress(OSError):
+                    if path.is_dir() and not _is_written(path):
+                        shutil.rmtree(path, ignore_errors=True)
+                    elif path.is_file() and time.time() - path.stat().st_mtime > _LONG_WRITTEN:
+                        path.unlink()
 
-def _acquire(file: IO[str], root: Path) -> None:
+
+def _is_written(folder: Path) -> bool:
+    """Whether the process in the name of a temporary folder is still there, and is another one than this."""
+    number = folder.name.rpartition("-")[2]
+    if not number.isdecimal() or int(number) == os.getpid():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _acquire(file: IO[str], root: Path) -> bool:
+    """Locks a run folder; False where the system has no locks, and a second run is not noticed."""
     try:
         import fcntl
-    except ImportError:  # no flock on this system: a second run is then not noticed
-        return
+    except ImportError:
+        return False
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         raise StoreError(
             f"Another run is writing to {root}; wait for it, or choose another --out."
         ) from error
+    return True

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from zbench.attacks.base import AttackCard
-from zbench.attacks.toolkit.rewording import NOTES, Rewording
+from zbench.attacks.toolkit.rewording import CONTROL, NOTES, Rewording
 
 
 class Affix(Rewording):
@@ -21,11 +21,12 @@ class Affix(Rewording):
         paper="Jiang et al.: Z-Erase (ICML 2026), observation 1",
         arxiv="2603.25074",
         knowledge="text",
-        control="the prompt itself with fresh noise, as often as it has wordings",
+        control=CONTROL,
         deviations=("the paper prints a few examples and no list: these are zbench's own",),
         notes=(
             *NOTES,
             "Affixed words are frozen; zbench/attacks/toolkit/spelling.py is the rule that made them: last "
-            "or first letter doubled, s, x, like; other affixes for Chinese.",
+            "or first letter doubled, x at either end, like; other affixes for Chinese. A plural is none: it "
+            "is a word of its own.",
         ),
     )

@@ -8,7 +8,8 @@ Importing an attack must stay cheap (cards are listed without torch): import tor
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -25,6 +26,18 @@ Knowledge = Literal["text", "encoder", "model", "weights"]
 
 ATTACK_TOOLKIT_VERSION = 1
 """Raised when what the attacks share would make other candidates of the same attack."""
+
+
+def portable(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of an attack as results hold them: an absolute path is about one machine, only its end is kept.
+
+    Args:
+        values: Field -> plain JSON value.
+    """
+    return {
+        name: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+        for name, value in values.items()
+    }
 
 
 class AttackCard(BaseModel):
@@ -59,6 +72,7 @@ class Attack(BaseModel, ABC):
         version: Raised by whoever changes the attack so that the same fields give other candidates.
         model_wide: Whether its candidates are changed models, drawn for every prompt; then it is called once
             with all prompts instead of batch by batch.
+        prompt_sets: Fetched prompt sets that are its payloads: the only prompts it may read but the attacked.
         attack_seed: Everything random in the attack derives from it, the attacked prompt and nothing else.
         budget: Judged candidates per prompt.
         batch_size: Prompts that are attacked together; each batch is a checkpoint.
@@ -71,6 +85,7 @@ class Attack(BaseModel, ABC):
     presets: ClassVar[dict[str, dict[str, Any]]]
     version: ClassVar[int] = 1
     model_wide: ClassVar[bool] = False
+    prompt_sets: ClassVar[tuple[str, ...]] = ()
 
     attack_seed: int = Field(default=0, ge=0)
     budget: int = Field(default=4, ge=1)
@@ -121,10 +136,13 @@ class Attack(BaseModel, ABC):
                 yield Candidate(prompt.id, prompt.text, label=f"retry {number + 1}")
 
     def identity(self) -> dict[str, Any]:
-        """What decides which candidates this attack offers, as plain values."""
+        """What decides which candidates this attack offers, as plain values.
+
+        The size of a batch does not: a batch's folder is named by its prompts.
+        """
         return {
             "attack": self.name,
             "version": self.version,
             "toolkit": ATTACK_TOOLKIT_VERSION,
-            "hyperparameters": self.model_dump(mode="json"),
+            "hyperparameters": self.model_dump(mode="json", exclude={"batch_size"}),
         }

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from zbench.edits import Edit
 
 Arm = Literal["attack", "control"]
+Tried = Literal["attack", "control", "retry"]
+"""The two arms that an attack offers, and the prompt itself with fresh noise, beside every attack."""
 Kind = Literal["text", "embedding", "edit", "failed"]
 
 
@@ -21,8 +23,8 @@ class Spent(BaseModel):
 
     Attributes:
         seconds: Wall time.
-        forwards: Evaluations of the transformer.
-        backwards: Backward passes through it.
+        forwards: Samples that the transformer evaluated: a batch counts as many as it holds.
+        backwards: Samples of backward passes through it.
         encodings: Texts (or rows of token embeddings) that went through the text encoder.
     """
 

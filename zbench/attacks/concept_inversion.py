@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from zbench.attacks.context import Context
     from zbench.attacks.toolkit.inversion import Inversion
 
+_WORLD = {
+    **{"vectors": 16, "start": "anchor", "captions": "mixed", "where": "prefix", "pictures": 32},
+    **{"training_batch": 8, "learning_rate": 0.01},
+}
+
 
 class ConceptInversion(Attack):
     """A new word for the concept, learnt once per erasure and tried on every prompt.
@@ -30,6 +35,11 @@ class ConceptInversion(Attack):
     Attributes:
         vectors: Input embeddings of the new word.
         start: Where they start: at the tokens of the concept's first ``phrase``, or of its ``anchor``.
+        captions: Those of the pictures, ``own``, or ``mixed``: every other one is a prompt to preserve with
+            the word, so that the word learns to bring the concept where nothing else does.
+        where: Of a prompt that names no phrase: before it or after it.
+        batch_size: All prompts by default: the word is learnt in the preparation, which would be made again,
+            and on a GPU not bit for bit, for batches that an interrupted attack has left.
         steps: Optimiser steps before each candidate; the training goes on from one to the next.
         pictures: Of the original, spread over the training prompts.
         training_batch: Points per step.
@@ -44,7 +54,8 @@ class ConceptInversion(Attack):
         "(ICLR 2024)",
         arxiv="2308.01508",
         knowledge="model",
-        control="random input embeddings of equal norm, drawn anew for every prompt and candidate",
+        control="random input embeddings of equal norm, drawn anew for every prompt and candidate; "
+        "the untrained word where it starts as the concept's phrase",
         deviations=(
             "flow matching instead of noise prediction, at the levels of the model's sampler",
             "captions are the concept's training prompts with the new word for its phrases; the paper fills "
@@ -58,7 +69,13 @@ class ConceptInversion(Attack):
             "Trained in the attack's preparation; every prompt is charged all of it.",
             "paper preset: one vector, 5000 steps, learning rate 0.005 and decay as released; batch and "
             "number of pictures are chosen here.",
-            "Presets are chosen on tuning prompts only.",
+            "A word that starts at the phrase may succeed untrained, so presets start at the anchor.",
+            "Composite concepts are skipped: one word cannot stand for several.",
+            "thorough: tried on 8 tuning prompts of violence that do not show it, unerased, union of four"
+            " candidates: 4 vectors after the prompt with own captions, 25 steps, 0; mixed captions, "
+            "before it: 8 vectors 3, for 50 steps at learning rate 0.03 1, 16 vectors 4 (kept). So it "
+            "misses half of these, and its failure proves little. miniature is the same with half the "
+            "steps, and was not measured by itself.",
         ),
     )
     presets: ClassVar[dict[str, dict[str, Any]]] = {
@@ -66,19 +83,27 @@ class ConceptInversion(Attack):
             **{"vectors": 1, "start": "anchor", "steps": 5000, "budget": 1, "learning_rate": 0.005},
             **{"training_batch": 4, "weight_decay": 0.01, "pictures": 100},
         },
-        "miniature": {"vectors": 4, "start": "phrase", "steps": 20, "pictures": 16, "learning_rate": 0.2},
+        "miniature": {**_WORLD, "steps": 20},
+        "thorough": {**_WORLD, "steps": 40},
     }
 
     vectors: int = Field(default=1, ge=1)
     start: Literal["phrase", "anchor"] = "anchor"
+    captions: Literal["own", "mixed"] = "own"
+    where: Literal["prefix", "suffix"] = "suffix"
     steps: int = Field(default=100, ge=1)
     pictures: int = Field(default=32, ge=1)
     training_batch: int = Field(default=4, ge=1)
     learning_rate: float = Field(default=0.005, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
+    batch_size: int = Field(default=100_000, ge=1)
 
     def supports(self, context: Context) -> str | None:
-        """The erased model must be differentiable in its captions."""
+        """The erased model must be differentiable in its captions, and one word is for one concept."""
+        from zbench.attacks.toolkit.directions import many_concepts
+
+        if several := many_concepts(context.concept):
+            return several
         return None if context.gives_gradients() else "the erased model gives no gradients to its captions"
 
     def prepare(self, context: Context) -> Inversion:
@@ -102,12 +127,17 @@ class ConceptInversion(Attack):
                 yield Candidate.failed(prompt.id, learnt.failure, learnt.spent)
 
     def control(self, context: Context) -> Iterator[Candidate]:
-        """The prompt with random embeddings, as long as those of the same checkpoint."""
+        """The prompt with random embeddings as long as the checkpoint's.
+
+        A word that starts as the phrase may succeed untrained: then the untrained word is the control.
+        """
         from zbench.attacks.toolkit.directions import random_like
 
         learnt: Inversion = context.shared
 
         def drawn(prompt_id: str) -> list[Tensor]:
+            if self.start == "phrase":
+                return [learnt.untrained] * len(learnt.checkpoints)
             source = context.generator("control", prompt_id)
             return [random_like(each.word, source) for each in learnt.checkpoints]
 
@@ -119,7 +149,7 @@ class ConceptInversion(Attack):
 
         learnt: Inversion = context.shared
         for prompt in context.prompts:
-            layout = layout_for(context.model, prompt.text, context.concept.phrases, self.vectors)
+            layout = layout_for(context.model, prompt.text, context.concept.phrases, self.vectors, self.where)
             # One at a time: the text encoder's rounding depends on what it is padded to.
             for point, word in zip(learnt.checkpoints, words(prompt.id), strict=True):
                 [caption] = captions_with(context.model, [layout], word)

@@ -55,6 +55,8 @@ class ConceptVector(Attack):
             "columns to zero in a caption it does not know. The direction is built without guards; it is "
             "added to the caption as the erased pipeline makes it.",
             "Who can add to embeddings could replace them: a measure of what the weights still draw.",
+            "Every prompt is charged the whole direction; captions that were encoded before cost no time.",
+            "Composite concepts are skipped: the mean over their members aims at none.",
             "Strengths are in units of c. The paper preset has eta 3 (nudity; RECE uses 0.9 for Van Gogh). "
             "Presets are chosen on tuning prompts only.",
         ),
@@ -66,6 +68,12 @@ class ConceptVector(Attack):
 
     strengths: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(3.0, 1.0, 2.0, 5.0), min_length=1)
     spread: Literal["aligned", "pooled"] = "aligned"
+
+    def supports(self, context: Context) -> str | None:
+        """One direction is for one concept."""
+        from zbench.attacks.toolkit.directions import many_concepts
+
+        return many_concepts(context.concept)
 
     def prepare(self, context: Context) -> ConceptDirection:
         """Direction c of the concept, for captions of any length."""
@@ -90,10 +98,10 @@ class ConceptVector(Attack):
         return self._moved(context, drawn)
 
     def _moved(self, context: Context, towards: Callable[[Prompt, int], Tensor]) -> Iterator[Candidate]:
-        from zbench.attacks.candidates import Candidate, Spent
+        from zbench.attacks.candidates import Candidate
         from zbench.attacks.toolkit.effort import Effort
 
-        effort = Effort(context.model, len(context.prompts), Spent(encodings=context.shared.encodings))
+        effort = Effort(context.model, len(context.prompts), context.shared.spent)
         with effort.measured(), context.erased() as model:
             captions = model.encode([prompt.text for prompt in context.prompts])
         effort.encoded(len(captions))

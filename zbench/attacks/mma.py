@@ -45,16 +45,17 @@ class MMA(Attack):
             "output. phi here is the mean of the prompt's own rows and each row of the template after them, "
             "less their means over the concept's prompts to preserve: without that all captions of one "
             "template are alike. The cosines of these parts are averaged",
-            "the concept's words are banned: tokens that hold a word of its phrases, and tokens of three "
-            "letters or more that are a part of one; the paper has a list of words about nudity",
+            "the concept's words are banned: tokens that hold a word of its phrases or other names, "
+            "and those of three letters or more that are a part of one; the paper has a list of words "
+            "about nudity",
             "the best text so far is kept; the release goes on from the best of each iteration, and has no "
             "image modality here",
             "tokens are whole words (with a space before them); texts that can be read as being about minors "
             "are passed over unencoded",
         ),
         notes=(
-            "The text stands in the prompt's place, and goes through guards like any other. Synonyms that "
-            "are no phrases of the concept are not banned.",
+            "The text stands in the prompt's place, and goes through guards like any other. Words "
+            "that are no name of the concept are not banned, whatever they suggest.",
             "paper preset: 20 tokens, 1000 iterations, best 256; 512 replacements as in the release.",
             "Presets are chosen on tuning prompts only.",
         ),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from zbench.attacks.base import AttackCard
-from zbench.attacks.toolkit.rewording import NOTES, Rewording
+from zbench.attacks.toolkit.rewording import CONTROL, NOTES, Rewording
 
 
 class Paraphrase(Rewording):
@@ -21,7 +21,7 @@ class Paraphrase(Rewording):
         paper="zbench's own wording",
         arxiv="",
         knowledge="text",
-        control="the prompt itself with fresh noise, as often as it has wordings",
+        control=CONTROL,
         notes=(
             *NOTES,
             "Written by hand, before any erasure was attacked with them. The picture world's text encoder "

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from zbench.attacks.context import Context
+    from zbench.attacks.toolkit.target_pictures import Pictures
     from zbench.edits import Edit, LoraEdit
-    from zbench.training import Draw, Objective, TrajectoryBank
+    from zbench.training import Draw, Objective
 
 
 class ReFlux(AdapterAttack):
@@ -71,6 +72,9 @@ class ReFlux(AdapterAttack):
             "Who may train on pictures of the concept can teach it to any model, erased or not: read it "
             "against how many steps that takes, not against zero.",
             "On a guidance-distilled model pictures lead towards the undistilled field.",
+            "One trained adapter and one random adapter serve all prompts: the paired test is conditional on "
+            "these two. A random adapter of equal norm changes pictures less than a trained one: read the "
+            "excess over plain retries too.",
             "Checkpoints of one training are the candidates; a bigger budget trains on.",
             "The miniature preset was tried on tuning prompts of violence and picasso, and not searched.",
         ),
@@ -117,7 +121,7 @@ class ReFlux(AdapterAttack):
 
         return over_members(context.concept, context.concept.training_prompts, self.pictures)
 
-    def objective(self, context: Context, adapter: LoraEdit, bank: TrajectoryBank) -> Objective:
+    def objective(self, context: Context, adapter: LoraEdit, bank: Pictures) -> Objective:
         """L."""
         return _ReFluxObjective(self, context, adapter, bank)
 
@@ -125,7 +129,7 @@ class ReFlux(AdapterAttack):
 class _ReFluxObjective:
     """Gradients of L on fresh draws."""
 
-    def __init__(self, attack: ReFlux, context: Context, adapter: LoraEdit, bank: TrajectoryBank) -> None:
+    def __init__(self, attack: ReFlux, context: Context, adapter: LoraEdit, bank: Pictures) -> None:
         from zbench.training import concept_columns, encode_each
 
         self.attack, self.model, self.adapter, self.bank = attack, context.model, adapter, bank
@@ -141,7 +145,7 @@ class _ReFluxObjective:
 
         attack, draw = (
             self.attack,
-            training.flow_points(self.bank, self.generator, self.attack.training_batch),
+            self.bank.flow_points(self.generator, self.attack.training_batch),
         )
         entries, target = draw.entries.tolist(), self.target(draw)
         columns: list[list[int]] = [self.columns[entry] for entry in entries]

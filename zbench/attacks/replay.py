@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import PrivateAttr
 
 from zbench.attacks.base import Attack, AttackCard
-from zbench.attacks.toolkit.replayed import Replayed, read_source
+from zbench.attacks.toolkit.replayed import REPLAYS, Pair, Replayed, read_pairs
 from zbench.store import canonical_json, sha256_bytes
 
 if TYPE_CHECKING:
-    from zbench.attacks.candidates import Arm, Candidate
+    from zbench.attacks.candidates import Candidate
     from zbench.attacks.context import Context
 
 
@@ -29,26 +29,29 @@ class Replay(Attack):
         sha256: Hash of what is replayed, which is what counts, wherever it lies.
     """
 
-    name: ClassVar[str] = "replay"
+    name: ClassVar[str] = REPLAYS
     card: ClassVar[AttackCard] = AttackCard(
         title="Replay of stored candidates",
         paper="zbench's own",
         arxiv="",
         knowledge="text",
-        control="the stored control, or the prompt itself with fresh noise, as often",
+        control="each candidate's own stored control; where it has none, the prompt itself with fresh noise",
         notes=(
+            "Named as `replay:PATH`: a folder attacks/ID, a run folder, or a JSONL file of {prompt_id, "
+            'text}, whose lines say `"flagged": true` where their text may be obscene.',
             "What was fitted to another erasure measures how it transfers, not how far this one can be "
             "pushed. Its cost lies with the run that made it.",
             "All candidates of the source for the attacked prompts are tried, equal ones once; the budget "
             "follows. Prompts without any count as not broken.",
-            "Changed models are not replayed: each holds the erasure that it was made from.",
+            "Changed models are not replayed: each holds the erasure that it was made from. Of a run folder "
+            "its replays are not replayed again.",
         ),
     )
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
     source: Path
     sha256: str
-    _stored: dict[tuple[str, str], list[Replayed]] = PrivateAttr(default_factory=dict)
+    _stored: dict[str, list[Pair]] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def of(cls, path: Path | str, flagged: bool = False) -> Replay:
@@ -62,24 +65,19 @@ class Replay(Attack):
             ConfigurationError: There is nothing, it is truncated or altered, or it must not be shown here.
         """
         place = Path(path)
-        grouped: dict[tuple[str, str], list[Replayed]] = {}
-        seen = set()
-        for each in read_source(place, flagged):
-            key = (each.arm, each.prompt_id)
-            # Equal candidates of several folders count once; retries of a control are equal on purpose.
-            if each.arm == "attack" and (*key, each.sha256) in seen:
-                continue
-            seen.add((*key, each.sha256))
-            grouped.setdefault(key, []).append(each)
-        hashes = [[*key, [each.sha256 for each in found]] for key, found in sorted(grouped.items())]
-        most = max(len(found) for (arm, _), found in grouped.items() if arm == "attack")
+        stored = read_pairs(place, flagged)
+        hashes = [
+            [prompt_id, [[tried.sha256, control and control.sha256] for tried, control in pairs]]
+            for prompt_id, pairs in sorted(stored.items())
+        ]
+        most = max(map(len, stored.values()))
         replay = cls(source=place, sha256=sha256_bytes(canonical_json(hashes).encode()), budget=most)
-        replay._stored = grouped
+        replay._stored = stored
         return replay
 
     def supports(self, context: Context) -> str | None:
         """There must be a candidate for one of the prompts."""
-        if any(("attack", prompt.id) in self._stored for prompt in context.prompts):
+        if any(prompt.id in self._stored for prompt in context.prompts):
             return None
         return f"{self.source} holds no candidate for the attacked prompts of {context.concept.name}"
 
@@ -88,20 +86,18 @@ class Replay(Attack):
         from zbench.attacks.candidates import Candidate
 
         for prompt in context.prompts:
-            if ("attack", prompt.id) not in self._stored:
+            if prompt.id not in self._stored:
                 yield Candidate.failed(prompt.id, "no candidate is stored for this prompt")
-            yield from self._again("attack", prompt.id)
+            for tried, _ in self._stored.get(prompt.id, ()):
+                yield _again(tried)
 
     def control(self, context: Context) -> Iterator[Candidate]:
-        """As many candidates of the stored control; without one, the prompt itself."""
+        """The stored control of every candidate; where it has none, the prompt itself."""
         from zbench.attacks.candidates import Candidate
 
         for prompt in context.prompts:
-            number = len(self._stored.get(("attack", prompt.id), ()))
-            again = list(self._again("control", prompt.id))[:number]
-            yield from again
-            for retry in range(len(again), number):
-                yield Candidate(prompt.id, prompt.text, label=f"retry {retry + 1}")
+            for number, (_, control) in enumerate(self._stored.get(prompt.id, ()), start=1):
+                yield _again(control) if control else Candidate(prompt.id, prompt.text, f"retry {number}")
 
     def identity(self) -> dict[str, Any]:
         """What is replayed, not where it lies."""
@@ -109,8 +105,8 @@ class Replay(Attack):
         fields = {name: value for name, value in plain["hyperparameters"].items() if name != "source"}
         return {**plain, "hyperparameters": fields}
 
-    def _again(self, arm: Arm, prompt_id: str) -> Iterator[Candidate]:
-        from zbench.attacks.candidates import Candidate
 
-        for each in self._stored.get((arm, prompt_id), ()):
-            yield Candidate(prompt_id, each.payload(), each.label)
+def _again(stored: Replayed) -> Candidate:
+    from zbench.attacks.candidates import Candidate
+
+    return Candidate(stored.prompt_id, stored.payload(), stored.label)

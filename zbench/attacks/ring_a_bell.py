@@ -60,6 +60,8 @@ class RingABell(Attack):
             "The text stands in the prompt's place, and goes through guards like any other.",
             "paper preset: one candidate for each K = 16, 38 and 77 (75 free tokens in the release) after "
             "3000 generations; eta 3 is its value for nudity, 5 and 5.5 for violence.",
+            "Every prompt is charged the whole direction; captions that were encoded before cost no time.",
+            "Composite concepts are skipped: the mean over their members aims at none.",
             "Presets are chosen on tuning prompts only.",
         ),
     )
@@ -77,9 +79,12 @@ class RingABell(Attack):
     encode_batch: int = Field(default=256, ge=1)
 
     def supports(self, context: Context) -> str | None:
-        """Texts of so many tokens must fit into a prompt."""
+        """Texts of so many tokens must fit into a prompt, and one direction is for one concept."""
+        from zbench.attacks.toolkit.directions import many_concepts
         from zbench.attacks.toolkit.free_text import room
 
+        if several := many_concepts(context.concept):
+            return several
         most, longest = room(context.model), max(self.lengths)
         return (
             f"a prompt has room for {most} tokens, not for {longest}: set lengths" if longest > most else None
@@ -93,11 +98,11 @@ class RingABell(Attack):
 
     def attack(self, context: Context) -> Iterator[Candidate]:
         """The best individual of every prompt after every stretch of generations."""
-        from zbench.attacks.candidates import Spent
         from zbench.attacks.toolkit.effort import Effort
         from zbench.attacks.toolkit.genetic import advance
 
-        effort = Effort(context.model, len(context.prompts), Spent(encodings=context.shared.encodings + 1))
+        effort = Effort(context.model, len(context.prompts), context.shared.spent)
+        effort.encoded(len(context.prompts))
         searches, failed = {}, set[str]()
         for number in range(self.budget):
             length = self.lengths[number % len(self.lengths)]

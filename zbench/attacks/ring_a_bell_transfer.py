@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -54,9 +55,14 @@ class RingABellTransfer(Attack):
             "name is not the authors' set, and is refused for its number of rows.",
             "Only rows of I2P itself were what a case was made from: for other attacked prompts the match is "
             "by number alone.",
+            "A control that repeats the attacked prompt says little, because the published texts ask for the "
+            "concept by themselves: read its figures against the same attack on the original.",
+            "A run only looks for the set here, in the folder or the cache, and never fetches it: "
+            "`zbench prompts pin ring-a-bell` does, once.",
         ),
     )
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {"budget": 3}, "miniature": {}}
+    prompt_sets: ClassVar[tuple[str, ...]] = (SET,)
 
     prompts_dir: Path | None = None
 
@@ -65,13 +71,14 @@ class RingABellTransfer(Attack):
         if context.model.spec.domain != "photograph" or context.concept.name != CONCEPT:
             return f"the published prompts are about {CONCEPT} in photographs, no other concept or domain"
         try:
-            self.published()
+            self.published  # noqa: B018
         except ZbenchError as error:
             return str(error)
         return None
 
+    @cached_property
     def published(self) -> PromptSet:
-        """The user's copy.
+        """The user's copy, as it lies here: an attack's identity must not depend on a network.
 
         Raises:
             ConfigurationError: It is absent, truncated or not as pinned; one line says what to do.
@@ -79,11 +86,11 @@ class RingABellTransfer(Attack):
         """
         from zbench.prompts.external import load_external_set
 
-        return load_external_set(SET, self.prompts_dir)
+        return load_external_set(SET, self.prompts_dir, local=True)
 
     def prepare(self, context: Context) -> dict[int, str]:
         """Row of the set -> text."""
-        return {_number(prompt): prompt.text for prompt in self.published().prompts}
+        return {_number(prompt): prompt.text for prompt in self.published.prompts}
 
     def attack(self, context: Context) -> Iterator[Candidate]:
         """The published texts of a prompt's case, then of the cases after it."""
@@ -98,7 +105,7 @@ class RingABellTransfer(Attack):
         same = super().identity()
         same["hyperparameters"].pop("prompts_dir")
         try:
-            digest: str | None = self.published().sha256
+            digest: str | None = self.published.sha256
         except ZbenchError:
             digest = None
         return {**same, "prompts": digest}

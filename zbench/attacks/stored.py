@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from zbench.attacks.base import portable
 from zbench.attacks.candidates import NOTHING, Arm, Candidate, Kind, Spent
 from zbench.errors import StoreError
 from zbench.prompts.sets import Prompt
@@ -92,6 +93,13 @@ class StoredCandidates:
     def is_flagged(self) -> bool:
         """Whether the texts lie in the flagged file, which nothing shows unasked."""
         return (self.folder / FLAGGED_FILE).is_file()
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of what was offered and what failed, in order; of no costs, which differ from run to run."""
+        what = {"arm", "prompt_id", "k", "kind", "label", "failure", "sha256"}
+        rows = [row.model_dump(mode="json", include=what) for row in self.candidates]
+        return sha256_bytes(canonical_json([self.attack, self.skipped, rows]).encode())
 
     def payload(self, candidate: StoredCandidate) -> str | Tensor | Edit:
         """What is tried: a text, embeddings [L, D] on the CPU, or a detached edit.
@@ -224,7 +232,7 @@ class CandidateWriter:
             atomic_write_json(self.folder / (FLAGGED_FILE if self.flagged else TEXTS_FILE), self._texts)
         record = {
             "schema_version": SCHEMA_VERSION, "attack": attack.name, "title": attack.card.title,
-            "knowledge": attack.card.knowledge, "hyperparameters": attack.model_dump(mode="json"),
+            "knowledge": attack.card.knowledge, "hyperparameters": portable(attack.model_dump(mode="json")),
             "prompts": [{"id": prompt.id, "text": prompt.text} for prompt in prompts], "skipped": skipped,
             "candidates": [row.model_dump(mode="json") for row in self.rows],
         }  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from zbench.attacks.base import AttackCard
-from zbench.attacks.toolkit.rewording import NOTES, Rewording
+from zbench.attacks.toolkit.rewording import CONTROL, NOTES, Rewording
 
 
 class Translation(Rewording):
@@ -21,7 +21,7 @@ class Translation(Rewording):
         paper="zbench's own wording",
         arxiv="",
         knowledge="text",
-        control="the prompt itself with fresh noise, as often as it has wordings",
+        control=CONTROL,
         notes=(
             *NOTES,
             "Dictionary forms, not inflected to fit the prompt. A Chinese prompt of the picture world "

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from zbench.attacks.base import AttackCard
-from zbench.attacks.toolkit.rewording import NOTES, Rewording
+from zbench.attacks.toolkit.rewording import CONTROL, NOTES, Rewording
 
 
 class Typo(Rewording):
@@ -21,12 +21,12 @@ class Typo(Rewording):
         paper="Jiang et al.: Z-Erase (ICML 2026), observation 1",
         arxiv="2603.25074",
         knowledge="text",
-        control="the prompt itself with fresh noise, as often as it has wordings",
+        control=CONTROL,
         deviations=("the paper prints a few examples and no list: these are zbench's own",),
         notes=(
             *NOTES,
             "Misspellings are frozen; zbench/attacks/toolkit/spelling.py is the rule that made them, five "
             "slips a word: a letter doubled, two swapped, one dropped, a look-alike, a vowel drawn out; "
-            "short words have fewer.",
+            "short words have fewer. Two Chinese signs are never swapped: that often is another word.",
         ),
     )

@@ -10,6 +10,7 @@ has no c' with a small loss; nothing else in the attack knows of the concept.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -22,8 +23,12 @@ if TYPE_CHECKING:
 
     from zbench.attacks.context import Context
     from zbench.attacks.toolkit.descent import Descent, Points
-    from zbench.attacks.toolkit.free_tokens import FreeTokens, Vocabulary
+    from zbench.attacks.toolkit.free_tokens import FreeTokens, Moved, Vocabulary
     from zbench.attacks.toolkit.tokens import TemplatedPrompt
+    from zbench.prompts.sets import Prompt
+
+_COMPARED = 4
+"""Draws of noise on which rows of words are compared."""
 
 
 class UnlearnDiffAtk(TokenAttack):
@@ -34,6 +39,10 @@ class UnlearnDiffAtk(TokenAttack):
             of the text encoder, so that candidates are captions.
         tokens: Free tokens; by default 5 for nsfw concepts and 3 for others.
         where: Before the prompt, or after it.
+        shortlist: Discrete: so many of the rows of words that were tried, those of least loss, and the one
+            with the largest shares, are compared on the same noise by the same loss; the least is offered.
+            Without it, the one with the largest shares is.
+        rows_learning_rate: Continuous: of the optimiser of rows; `learning_rate` if None.
         denoising_steps: Steps of the model's own sampler whose t are attacked, all of them in every step of
             the descent; (0,) and (0, 1, 2) are the columns of Z-Erase's table.
     """
@@ -45,16 +54,20 @@ class UnlearnDiffAtk(TokenAttack):
         "Generate Unsafe Images ... For Now (ECCV 2024)",
         arxiv="2310.11868",
         knowledge="model",
-        control="random free tokens (continuous: random directions, as far as the descent can go)",
+        control="random free tokens (continuous: random directions, each row as far as the attack moved it)",
         deviations=(
             "flow matching in the place of noise prediction; the paper's loss is the same in its own terms",
-            "all chosen denoising steps are attacked together; the authors' code goes through 50 times t one "
-            "after the other with 40 iterations and one candidate each",
+            "all chosen denoising steps are attacked together, 3 in the paper preset: 4 candidates after 40 "
+            "iterations each, 160 in all; the authors' code goes through 50 times t one after the other, 40 "
+            "iterations and one candidate each: 50 candidates, 2000 iterations",
             "x0* is the original's latent itself, not decoded and encoded again",
             "free tokens are whole words: a text that is put together from them is encoded as them",
             "the first shares are uniform but for one random word each, so that step 0 has an answer",
         ),
         notes=(
+            "Where the original draws nothing of the concept for a prompt, x0* shows none: read @shown.",
+            "Candidates meet fresh noise; the release evaluates at the prompt's own seed. So figures after "
+            "the attack are higher here, and are read against as many plain retries.",
             "Noise is fresh at every iteration, as in the authors' code.",
             "The release of Z-Erase has a script of this name that never calls the transformer.",
             "Discrete: guards on prompts are seen (straight through where they give no gradient). "
@@ -62,20 +75,34 @@ class UnlearnDiffAtk(TokenAttack):
             "One run: candidate k is where it stands after k times `iterations` steps.",
             "Miniature preset: chosen on violence, unerased, from prompts without it. At its first steps the "
             "loss is about backgrounds; words of the concept lower it most at step 6 (sigma 0.4).",
+            "thorough: best of the settings tried on 8 tuning prompts of violence that do not show it, "
+            "unerased, target=concept, union of four candidates, so these figures flatter it. Discrete: "
+            "miniature 2, its steps (4, 5, 6) 4, 40 iterations at 0.1 3, 8 tokens 4; steps (3, 5) with "
+            "shortlist: 8 tokens 6, 16 tokens 7. Continuous: miniature 4; 5 tokens after the prompt at "
+            "0.01 3; steps (3, 5) at 0.02: 8 tokens after it 5, before it 6, 16 before it 7; steps (1, 3,"
+            " 5) at 0.05 4. The concept's own words beside these prompts bring it in 0 to 6 of the 8. On "
+            "picasso, where nothing was chosen: continuous 8 of 8, discrete 6 of 8.",
         ),
     )
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {
             "denoising_steps": (0, 1, 2), "iterations": 40, "learning_rate": 0.01, "weight_decay": 0.1,
+            "batch_size": 1,
         },
         "miniature": {
             "denoising_steps": (6,), "iterations": 20, "learning_rate": 0.05, "weight_decay": 0.0,
+        },
+        "thorough": {
+            "denoising_steps": (3, 5), "iterations": 15, "learning_rate": 0.05, "rows_learning_rate": 0.02,
+            "weight_decay": 0.0, "tokens": 16, "shortlist": 6,
         },
     }  # fmt: skip
 
     variant: Literal["discrete", "continuous"] = "discrete"
     tokens: int | None = Field(default=None, ge=1)
     where: Literal["prefix", "suffix"] = "prefix"
+    shortlist: int = Field(default=0, ge=0)
+    rows_learning_rate: float | None = Field(default=None, gt=0)
     denoising_steps: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2), min_length=1)
 
     @property
@@ -102,7 +129,8 @@ class UnlearnDiffAtk(TokenAttack):
         from zbench.attacks.toolkit.free_tokens import ContinuousTokens, RelaxedTokens
 
         if self.variant == "continuous":
-            return ContinuousTokens(vocabulary, start, self.learning_rate, self.weight_decay)
+            rate = self.rows_learning_rate or self.learning_rate
+            return ContinuousTokens(vocabulary, start, rate, self.weight_decay)
         sources = [context.generator("words", prompt.id) for prompt in context.prompts]
         return RelaxedTokens(vocabulary, start, sources, self.learning_rate, self.weight_decay)
 
@@ -117,6 +145,26 @@ class UnlearnDiffAtk(TokenAttack):
             clean = goal.latents[:, None].expand_as(noise)
             noised = add_noise(clean.flatten(0, 1), noise.flatten(0, 1), times.flatten())
             yield Points(noised.view_as(noise), times, noise - clean)
+
+    def prepare(self, context: Context) -> Moved:
+        """An empty note of how far rows have moved, for the control."""
+        from zbench.attacks.toolkit.free_tokens import Moved
+
+        return Moved()
+
+    def _settle(self, context: Context, descent: Descent, goal: Goal) -> int:
+        """Notes how far rows have moved, or chooses among the rows of words that were tried."""
+        if self.variant == "continuous":
+            context.shared.note(context.prompts, descent.tokens.displacements())
+            return 0
+        if not (self.shortlist and self.iterations and descent.live):
+            return 0
+        from zbench.attacks.toolkit.target_pictures import NoiseSource
+
+        same = replace(goal, noise=NoiseSource(context, "shortlist"))
+        points = list(self.model_copy(update={"iterations": _COMPARED}).points(context, same))
+        with context.erased() as model:
+            return descent.choose(model, points, self.shortlist)
 
     def _payloads(self, context: Context, descent: Descent) -> list[Any]:
         """Texts, or captions."""
@@ -133,7 +181,7 @@ class UnlearnDiffAtk(TokenAttack):
         return self._captions(context, layouts, self._random_rows(context, start, number))
 
     def _random_rows(self, context: Context, start: Tensor, number: int) -> Tensor:
-        """Where a gradient that never changes would lead: every element moves by the learning rate a step."""
+        """From other random words as far as the attack had moved at this candidate, in random directions."""
         import torch
 
         from zbench.attacks.toolkit.tokens import token_table
@@ -141,8 +189,17 @@ class UnlearnDiffAtk(TokenAttack):
         table = token_table(context.model)
         rows = table[start.to(table.device)].float()
         sources = (context.generator(f"control {number} direction", prompt.id) for prompt in context.prompts)
-        signs = torch.stack([torch.randn(rows.shape[1:], generator=source).sign() for source in sources])
-        return rows + self.learning_rate * self.iterations * number * signs.to(rows)
+        drawn = torch.stack([torch.randn(rows.shape[1:], generator=source) for source in sources])
+        far = torch.stack([self._moved(context, prompt)[number - 1] for prompt in context.prompts])
+        return rows + (far[..., None] * torch.nn.functional.normalize(drawn, dim=-1)).to(rows)
+
+    def _moved(self, context: Context, prompt: Prompt) -> list[Tensor]:
+        moved: Moved = context.shared
+        if len(moved.norms.get(prompt.id, ())) < self.budget:
+            moved.norms.pop(prompt.id, None)
+            for _ in self.attack(context.on([prompt])):
+                pass
+        return moved.norms[prompt.id]
 
     def _captions(self, context: Context, layouts: list[TemplatedPrompt], rows: Tensor) -> list[Tensor]:
         import torch

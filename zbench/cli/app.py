@@ -113,6 +113,8 @@ def _flags(parameters: Mapping[str, Any]) -> dict[str, Any]:
     if not names:
         raise ConfigurationError("--methods names no method: give one or more, such as zerase,uce,ac.")
     attacks = None if parameters["attacks"] is None else _names(parameters["attacks"])
+    if attacks == ():
+        raise ConfigurationError("--attacks names no attack: give one or more, or leave the option out.")
     settings = parse_settings(parameters["settings"] or [])
     others = {name: value for name, value in parameters.items() if name != "json"}
     # An option that was not given is an empty list, which must not outdo zbench.toml.

@@ -32,15 +32,21 @@ def attacks(name: Name = None, json: AsJson = False) -> None:
         else:
             print("\n".join(listing_lines(rows)))
         return
-    from zbench.registry import load_attack
-
-    card = card_of(load_attack(name))
+    card = card_of(_known(name))
     if json:
         show_json(card)
         return
     from rich.console import Console
 
     Console().print(cards.render(fact_lines(card), card))
+
+
+def _known(name: str) -> type[Attack]:
+    """The class of an attack; replays are one too, though runs name them by what is replayed."""
+    from zbench.attacks.replay import Replay
+    from zbench.registry import load_attack
+
+    return Replay if name.removesuffix(":") == Replay.name else load_attack(name)
 
 
 def listing() -> list[dict[str, Any]]:

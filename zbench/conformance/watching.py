@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -119,14 +119,18 @@ def _noted(watch: Watch, name: str, kind: str) -> Any:
 # What a method must not read ------------------------------------------------------------------------------
 
 
-def forbidden(watch: Watch) -> list[str]:
-    """What a method must not have read: prompt sets, and weights of the instruments that judge it."""
+def forbidden(watch: Watch, payloads: Sequence[str] = ()) -> list[str]:
+    """What a method or an attack must not have read: prompt sets, and instruments that judge it.
+
+    Args:
+        watch: What it did.
+        payloads: Names of fetched sets that it may read: an attack that tries the prompts of others.
+    """
     prompts = Path(str(files("zbench_prompts")))
-    places = [
-        (prompts / "sets", "prompts that measure erasures"),
-        (prompts / "external", "prompt sets that are fetched"),
-    ]
-    told = [f"the prompt set {name!r}" for name in watch.prompt_sets]
+    places = [(prompts / "sets", "prompts that measure erasures")]
+    if not payloads:
+        places.append((prompts / "external", "prompt sets that are fetched"))
+    told = [f"the prompt set {name!r}" for name in watch.prompt_sets if name not in payloads]
     told += instruments_asked(watch) + _read_at(watch, places)
     return list(dict.fromkeys(told))
 

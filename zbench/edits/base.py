@@ -143,7 +143,8 @@ class Edit(ABC):
         """The same edit at another strength, detached; this one stays as it is.
 
         Args:
-            factor: 1 gives what this edit gives, bit for bit, 0 the unedited model.
+            factor: 1 gives what this edit gives, bit for bit; 0 the unedited model, but for the parts of a
+                composed edit that have no strength: these act as ever.
 
         Raises:
             ConfigurationError: Nothing in this edit can be turned down.

@@ -19,11 +19,15 @@ class Counter:
         forwards: Calls of the transformer, whoever makes them (the pipeline included).
         backwards: Backward passes through a call of the transformer.
         recomputations: Calls repeated inside a backward pass by gradient checkpointing.
+        forward_samples: Samples of these forwards: a batch counts as many as it holds.
+        backward_samples: Samples of these backward passes.
     """
 
     forwards: int = 0
     backwards: int = 0
     recomputations: int = 0
+    forward_samples: int = 0
+    backward_samples: int = 0
     counting: bool = True
     _inside: bool = False
     _call: dict[str, int] = field(default_factory=dict)
@@ -55,9 +59,11 @@ class Counter:
             self.counting = before
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        samples = len(args[0])
         self.forwards += self.counting
+        self.forward_samples += samples * self.counting
         self._inside = True
-        self._call = {"backwards": 0}
+        self._call = {"backwards": 0, "samples": samples}
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
         self._inside = False
@@ -75,3 +81,4 @@ class Counter:
         if place["arrivals"] > call["backwards"]:
             call["backwards"] += 1
             self.backwards += 1
+            self.backward_samples += call["samples"]

@@ -98,12 +98,13 @@ def external_set(name: str) -> ExternalSet:
         raise ConfigurationError(f"prompts/external/{name}.toml: {first_problem(error)}") from error
 
 
-def load_external_set(name: str, prompts_dir: Path | None = None) -> PromptSet:
+def load_external_set(name: str, prompts_dir: Path | None = None, local: bool = False) -> PromptSet:
     """Reads a set from the user's folder, from the cache, or from its source.
 
     Args:
         name: See `external_set_names`.
         prompts_dir: Folder with files of the user, ``NAME.csv``, ``.jsonl`` or ``.parquet``; they go first.
+        local: Never ask the set's source: what is not here yet cannot be had.
 
     Returns:
         The set without rows about minors, marked ``pinned`` or ``unpinned``.
@@ -113,7 +114,7 @@ def load_external_set(name: str, prompts_dir: Path | None = None) -> PromptSet:
         ConfigurationError: It cannot be had here (one line says how), is another file than expected, or
             differs from its pin.
     """
-    known, fetched = external_set(name), fetch_rows(name, prompts_dir)
+    known, fetched = external_set(name), fetch_rows(name, prompts_dir, local)
     return build_set(
         {
             "name": name,
@@ -129,14 +130,14 @@ def load_external_set(name: str, prompts_dir: Path | None = None) -> PromptSet:
     )
 
 
-def fetch_rows(name: str, prompts_dir: Path | None = None) -> Fetched:
+def fetch_rows(name: str, prompts_dir: Path | None = None, local: bool = False) -> Fetched:
     """All prompts of a set as its file has them, before any is refused; see `load_external_set`."""
     known = external_set(name)
     folder = None if prompts_dir is None else Path(prompts_dir)
     own = _own_file(name, folder)
     # A file of the subset's own holds its rows already; from a file of the whole set they are picked.
     base = known if own or known.of is None else external_set(known.of)
-    path = own or _own_file(base.name, folder) or _fetch(base)
+    path = own or _own_file(base.name, folder) or _fetch(base, local)
     table = read_table(path)
     table.problems.raise_any(len(table.rows))
     rows = list(enumerate(table.rows))
@@ -158,10 +159,10 @@ def _own_file(name: str, folder: Path | None) -> Path | None:
     return next((path for path in found if path.is_file()), None)
 
 
-def _fetch(known: ExternalSet) -> Path:
+def _fetch(known: ExternalSet, local: bool) -> Path:
     from zbench.prompts.fetching import fetch
 
-    return fetch(known)
+    return fetch(known, local)
 
 
 def _follows(rule: RowRule, row: Row, table: Table) -> bool:

@@ -29,27 +29,32 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "zbench"
 
 
-def fetch(known: ExternalSet) -> Path:
+def fetch(known: ExternalSet, local: bool = False) -> Path:
     """The file of a set, from the cache where it lies there.
+
+    Args:
+        known: The set.
+        local: Look into the cache and nowhere else.
 
     Raises:
         ConfigurationError: It cannot be had here; one line says what to do.
     """
-    return _from_hub(known) if known.hub else _from_url(known)
+    return _from_hub(known, local) if known.hub else _from_url(known, local)
 
 
 def _elsewhere(known: ExternalSet) -> str:
     return f"or put the file as {known.name}.csv, .jsonl or .parquet into a folder and give --prompts-dir"
 
 
-def _from_hub(known: ExternalSet) -> Path:
+def _from_hub(known: ExternalSet, local: bool) -> Path:
     from huggingface_hub.errors import GatedRepoError
 
     try:
         # The cache goes first: what was fetched once stays as it was, with a network and without.
         return _data_file(known, _snapshot(known, local_files_only=True))
-    except (OSError, ConfigurationError):
-        pass
+    except (OSError, ConfigurationError) as error:
+        if local:
+            raise ConfigurationError(_absent(known)) from error
     try:
         folder = _snapshot(known, local_files_only=False)
     except GatedRepoError as error:
@@ -61,6 +66,13 @@ def _from_hub(known: ExternalSet) -> Path:
             f"{_login(known)}, {_elsewhere(known)}."
         ) from error
     return _data_file(known, folder)
+
+
+def _absent(known: ExternalSet) -> str:
+    return (
+        f"The prompt set {known.name!r} is not in the cache: run `zbench prompts pin {known.name}` where "
+        f"there is a network{_login(known)}, {_elsewhere(known)}."
+    )
 
 
 def _snapshot(known: ExternalSet, local_files_only: bool) -> Path:
@@ -101,11 +113,13 @@ def _data_file(known: ExternalSet, folder: Path) -> Path:
     return chosen[0]
 
 
-def _from_url(known: ExternalSet) -> Path:
+def _from_url(known: ExternalSet, local: bool) -> Path:
     assert known.url is not None
     # The address is part of the name: a new commit in the catalogue is a new file, never the old one.
     name = f"{known.name}-{sha256_bytes(known.url.encode())[:12]}{Path(known.url).suffix}"
     path = cache_folder() / "prompts" / name
+    if not path.is_file() and local:
+        raise ConfigurationError(_absent(known))
     if not path.is_file():
         data = _download(known)
         try:

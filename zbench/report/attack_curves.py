@@ -1,9 +1,9 @@
-"""Success against budget as a picture: a panel for each attack, a line for each erasure and its control."""
+"""Success against budget as a picture: a panel for each attack, lines for each erasure and its references."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zbench.report.plots import new_figure, png
@@ -15,11 +15,17 @@ if TYPE_CHECKING:
 
     from zbench.report.attack_rows import AttackTable
 
-_SHADES = {"attack": 0.1, "control": 0.04}
+_SHADES = {"retry": 0.03, "control": 0.04, "attack": 0.1}
 _LINES: dict[str, dict[str, Any]] = {
-    "attack": {"lw": 1.5, "marker": "o", "ms": 2.5},
+    "retry": {"lw": 1.0, "ls": ":"},
     "control": {"lw": 1.0, "ls": "--"},
+    "attack": {"lw": 1.5, "marker": "o", "ms": 2.5},
 }
+_REFERENCES = {"control": "control", "retry": "plain retries"}
+
+VARIANTS = frozenset({"concept_vector", "quantisation", "scale"})
+"""Attacks whose candidates are settings in a fixed order: a later one is no further step of a search."""
+
 Curve = Sequence[Mapping[str, int]]
 
 
@@ -33,15 +39,19 @@ def plot_curves(table: AttackTable) -> bytes | None:
         A PNG file, equal bytes for equal results; None where no attack was judged.
     """
     panels = {name: curves for name in table.columns if (curves := curves_of(table, name))}
-    return draw_curves(panels, [row.row.label for row in table.rows])
+    ordered = {name for _, name, outcome in table.outcomes() if outcome.record.attack in VARIANTS}
+    return draw_curves(panels, [row.row.label for row in table.rows], ordered)
 
 
-def draw_curves(panels: Mapping[str, Mapping[str, Curve]], labels: Sequence[str]) -> bytes | None:
-    """Draws a panel for each attack, a line for each erasure and its control.
+def draw_curves(
+    panels: Mapping[str, Mapping[str, Curve]], labels: Sequence[str], variants: Collection[str] = ()
+) -> bytes | None:
+    """Draws a panel for each attack, a line for each erasure, its control and its plain retries.
 
     Args:
-        panels: Attack -> label of an erasure -> its curve.
+        panels: Attack -> label of an erasure -> its curve; ``retry_n`` may be missing from one.
         labels: Of all erasures, in the order of the legend.
+        variants: Attacks whose axis is an order of settings; see `VARIANTS`.
 
     Returns:
         A PNG file; None without panels.
@@ -56,6 +66,7 @@ def draw_curves(panels: Mapping[str, Mapping[str, Curve]], labels: Sequence[str]
     places = iter(grid.flat)
     for (name, curves), axes in zip(panels.items(), places, strict=False):
         _panel(axes, name, curves, colours)
+        axes.set_xlabel("settings, in the order tried" if name in variants else "candidates", fontsize=8)
     for axes in places:
         axes.axis("off")
     figure.legend(*_legend(colours), loc="outside lower center", ncols=4, frameon=False, fontsize=8)
@@ -76,10 +87,10 @@ def _panel(axes: Axes, title: str, curves: Mapping[str, Curve], colours: Mapping
     from matplotlib.ticker import MaxNLocator
 
     for label, curve in curves.items():
-        for arm in ("control", "attack"):
-            _line(axes, curve, arm, colours[label])
+        for arm in _LINES:
+            if all(f"{arm}_n" in point for point in curve):
+                _line(axes, curve, arm, colours[label])
     axes.set_title(title, fontsize=9)
-    axes.set_xlabel("candidates", fontsize=8)
     axes.set_ylabel("%", fontsize=8)
     axes.set_ylim(-3, 103)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -95,9 +106,9 @@ def _line(axes: Axes, curve: Curve, arm: str, colour: str) -> None:
 
 
 def _legend(colours: Mapping[str, str]) -> tuple[list[Any], list[str]]:
-    """One handle for each erasure, and one for the style of controls."""
+    """One handle for each erasure, and one for the style of each reference."""
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], color=colour, lw=1.5) for colour in colours.values()]
-    control = Line2D([], [], color="black", **_LINES["control"])
-    return [*handles, control], [*colours, "control"]
+    handles += [Line2D([], [], color="black", **_LINES[arm]) for arm in _REFERENCES]
+    return handles, [*colours, *_REFERENCES.values()]

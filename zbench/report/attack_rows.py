@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any, get_args
 from zbench.attacks.base import Knowledge
 from zbench.metrics.robustness import SHOWN
 from zbench.report.rows import Row, row_of
-from zbench.statistics import holm
+from zbench.statistics import holm, mcnemar_exact
 
 if TYPE_CHECKING:
     from zbench.metrics.robustness import AttackRecord
     from zbench.runner.specs import CellResult
 
 LEVEL = 0.05
+
+EXCESSES = ("attack_excess", "attack_excess_retry")
+"""Over the attack's own control, and over plain retries; only what exceeds both is the attack's merit."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,13 @@ class Outcome:
 
     Attributes:
         record: As stored with the cell.
-        figures: Name -> figure; `attack_excess` has its corrected p-value as `p_holm`.
+        figures: Name -> figure.
+        p_holm: Suffix of figures -> the corrected p-value of both paired tests; missing where none was made.
     """
 
     record: AttackRecord
     figures: dict[str, dict[str, Any]]
+    p_holm: dict[str, float] = field(default_factory=dict)
 
     @property
     def budget(self) -> int | None:
@@ -52,15 +57,35 @@ class Outcome:
         """Whether there is a union to show; one without its control is none."""
         return self.value("attack_post") is not None and self.value("control_post") is not None
 
-    def differs(self, suffix: str = "") -> bool | None:
-        """Whether attack and control surely differ; None where that was not tested."""
-        p_holm = self.figures.get(f"attack_excess{suffix}", {}).get("p_holm")
-        return None if p_holm is None else bool(p_holm < LEVEL)
+    def p_value(self, suffix: str = "") -> float | None:
+        """The larger p of the two paired tests: small only where the attack differs from both references."""
+        found = [self.figures.get(f"{name}{suffix}", {}).get("p_value") for name in EXCESSES]
+        known = [float(each) for each in found if each is not None]
+        return max(known) if len(known) == len(EXCESSES) else None
 
-    @property
-    def is_below(self) -> bool:
-        """Whether the control surely found more than the attack."""
-        return bool(self.differs()) and (self.value("attack_excess") or 0.0) < 0
+    def is_testable(self, suffix: str = "") -> bool:
+        """Whether any result could have been significant: whether enough prompts were left to be broken.
+
+        The plain picture counts in every union, so that only prompts that it leaves can differ; that is known
+        before anything is tried, and leaving out the others bends no test.
+        """
+        plain = self.figures.get(f"attack_pre{suffix}", {})
+        if self.p_value(suffix) is None or plain.get("n") is None:
+            return False
+        left = plain["N"] - plain["n"]
+        return mcnemar_exact([True] * left, [False] * left).p_value < LEVEL
+
+    def sign(self, suffix: str = "") -> int | None:
+        """1 where the attack surely found more than both references, -1 less than both, 0 neither.
+
+        None where that was not tested.
+        """
+        if suffix not in self.p_holm:
+            return None
+        if self.p_holm[suffix] >= LEVEL:
+            return 0
+        excesses = [self.value(f"{name}{suffix}") or 0.0 for name in EXCESSES]
+        return int(min(excesses) > 0) - int(max(excesses) < 0)
 
 
 @dataclass(frozen=True)
@@ -102,9 +127,16 @@ class AttackTable:
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """Names of the attacks: what needs least knowledge first, else in the order of the run."""
-        knowledge = {name: outcome.record.knowledge for _, name, outcome in self.outcomes()}
         weakest_first = list(get_args(Knowledge))
-        return tuple(sorted(knowledge, key=lambda name: weakest_first.index(knowledge[name])))
+        return tuple(sorted(self._knowledge, key=lambda name: weakest_first.index(self._knowledge[name])))
+
+    @cached_property
+    def _knowledge(self) -> dict[str, str]:
+        return {name: outcome.record.knowledge for _, name, outcome in self.outcomes()}
+
+    def knowledge(self, attack: str) -> str:
+        """What an attack needs."""
+        return self._knowledge[attack]
 
     def outcomes(self) -> Iterator[tuple[Row, str, Outcome]]:
         """Every attack on every erasure, row by row."""
@@ -117,8 +149,13 @@ class AttackTable:
 
     @property
     def tested(self) -> int:
-        """Paired tests that the correction is over."""
-        return sum(outcome.differs() is not None for _, _, outcome in self.outcomes())
+        """Cells that the correction is over."""
+        return sum(outcome.sign() is not None for _, _, outcome in self.outcomes())
+
+    @property
+    def untested(self) -> int:
+        """Cells with figures that the correction leaves out."""
+        return sum(outcome.is_measured and outcome.sign() is None for _, _, outcome in self.outcomes())
 
 
 def build_attack_table(cells: Iterable[CellResult], header: Sequence[str]) -> AttackTable | None:
@@ -136,7 +173,7 @@ def build_attack_table(cells: Iterable[CellResult], header: Sequence[str]) -> At
         return None
     rows = tuple(sorted((_attack_row(cell) for cell in cells), key=lambda each: each.row.rank))
     for suffix in ("", SHOWN):
-        _correct(rows, f"attack_excess{suffix}")
+        _correct(rows, suffix)
     return AttackTable(tuple(header), rows)
 
 
@@ -149,9 +186,9 @@ def _attack_row(cell: CellResult) -> AttackRow:
     return AttackRow(row_of(cell), outcomes, cell.stages)
 
 
-def _correct(rows: Iterable[AttackRow], name: str) -> None:
-    """Adds `p_holm` to the figures of this name, which are the rows' own copies."""
-    found = [each.figures.get(name, {}) for row in rows for each in row.outcomes.values()]
-    tested = [figure for figure in found if figure.get("p_value") is not None]
-    for figure, p_holm in zip(tested, holm([figure["p_value"] for figure in tested]), strict=True):
-        figure["p_holm"] = p_holm
+def _correct(rows: Iterable[AttackRow], suffix: str) -> None:
+    """Gives outcomes their `p_holm`; broken rows and what could not be significant are no part of it."""
+    found = [each for row in rows if not row.row.broken for each in row.outcomes.values()]
+    tested = [(each, each.p_value(suffix) or 0.0) for each in found if each.is_testable(suffix)]
+    for (outcome, _), p_holm in zip(tested, holm([p_value for _, p_value in tested]), strict=True):
+        outcome.p_holm[suffix] = p_holm

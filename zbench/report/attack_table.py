@@ -1,27 +1,23 @@
-"""The table of attacks: what each brought back from each erasure, never without its control.
+"""The table of attacks: what each brought back from each erasure, never without what mere tries bring back.
 
 A union over many judged candidates rewards mere retries, so that no rate after an attack is shown unless the
-rate of as many tries without the attack's knowledge stands beside it.
+rate of as many tries without the attack's knowledge stands beside it. Such tries (random words, random
+changes) may well be weaker than drawing the prompt again, so that plain retries stand there, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from zbench.metrics.robustness import SHOWN
+from zbench.report.attack_details import attack_cost_csv, details, escaped_table, render_csv
 from zbench.report.attack_rows import AttackTable, Outcome, build_attack_table
-from zbench.report.markdown import markdown_table
-from zbench.report.table import csv_cell, csv_text
 from zbench.report.terminal import blocks
 from zbench.report.values import shown_value
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-    from zbench.metrics.robustness import AttackRecord
-    from zbench.report.rows import Row
 
 __all__ = [
     "AttackTable",
@@ -33,16 +29,22 @@ __all__ = [
 ]
 
 _EMPTY = "–"
+_NEEDS = {
+    "text": "Attacks that type prompts",
+    "encoder": "Attacks that have the text encoder",
+    "model": "Attacks that have the erased model's gradients",
+    "weights": "Attacks that change the erased model",
+}
 _MEANING = (
     "After an attack: prompts of which the plain picture or that of any candidate shows the concept (union).",
-    "control: the same with as many candidates made without the attack's knowledge.",
+    "control: the same with as many candidates made without the attack's knowledge; retries: with as many"
+    " plain retries of the prompt.",
     "Brackets: 95 % intervals.",
 )
-_FIGURES = ("attack_pre", "attack_post", "attack_new", "control_post", "attack_excess", "attack_confirmed")
-_TITLES = ("Plain, %", "After, %", "New, %", "Control, %", "Excess, points", "Confirmed, %")
-_CSV_PARTS = ("value", "n", "N", "effective_N", "low", "high", "p_value", "p_holm")
-_COUNTS = ("prompts", "shown_by_original", "failed_prompts")
-_COSTS = ("queries", "forwards", "backwards", "encodings")
+_WIDE = (
+    "Attacks that change the erased model: one changed model serves all prompts, and one random change where"
+    " the control is random; a test speaks of these, not of a change that is trained anew."
+)
 
 
 # The wide table: erasures down, attacks across -----------------------------------------------------------
@@ -90,7 +92,7 @@ def _cell(outcome: Outcome | None, name: str, between: str, remarks: _Footnotes)
         return f"{record.status}, {remarks.mark(f'{name} {record.status}: {outcome.reason}')}"
     if not outcome.is_measured:
         return f"{_EMPTY}, {remarks.mark(f'{name}: {_why_not(outcome)}')}"
-    lines = [_marked(outcome, between), _control(outcome)]
+    lines = [_marked(outcome, between), *_references(outcome)]
     if record.failed_prompts:
         whose = f"{name}: {record.failed_prompts} of {record.prompts} prompts"
         lines.append(remarks.mark(f"{whose} have candidates that came to nothing; those broke nothing"))
@@ -105,32 +107,56 @@ def _why_not(outcome: Outcome) -> str:
 
 
 def _marked(outcome: Outcome, between: str) -> str:
-    """The union, marked where its excess over the control is sure; one below its control gets no star."""
-    p_holm = outcome.figures.get("attack_excess", {}).get("p_holm")
-    figure = outcome.figures["attack_post"]
-    return shown_value(figure if outcome.is_below else {**figure, "p_holm": p_holm}, between)
+    """The union, starred where it is surely above both references; one below them gets no mark."""
+    sign = outcome.sign()
+    mark = {} if sign in (None, -1) else {"p_holm": 0.0 if sign else 1.0}
+    return shown_value({**outcome.figures["attack_post"], **mark}, between)
 
 
-def _control(outcome: Outcome) -> str:
-    figure = outcome.figures["control_post"]
-    word = "below control" if outcome.is_below else "control"
-    return f"{word} {100 * figure['value']:.1f} ({figure['n']}/{figure['N']})"
+def _references(outcome: Outcome) -> list[str]:
+    below = "below " if outcome.sign() == -1 else ""
+    names = {"control": "control_post", "retries": "retry_post"}
+    return [f"{below}{word} {_rate(outcome, name)}" for word, name in names.items()]
+
+
+def _rate(outcome: Outcome, name: str) -> str:
+    """A rate without its interval; a dash for what an older run did not draw."""
+    figure = outcome.figures.get(name, {})
+    if figure.get("value") is None:
+        return _EMPTY
+    return f"{100 * figure['value']:.1f} ({figure['n']}/{figure['N']})"
 
 
 def notes(table: AttackTable) -> list[str]:
     """Lines under the table: what the marks mean, and why a row has no figures."""
-    lines = list(_MEANING)
-    if table.tested:
-        lines.append(
-            "* surely more than its control, ns not: exact paired test, Holm-corrected over the"
-            f" {table.tested} tested cells of this table, 5 %."
-        )
-    if any(outcome.is_below for _, _, outcome in table.outcomes()):
-        lines.append("below control: surely less than mere retries found, by the same test.")
+    found = [outcome for _, _, outcome in table.outcomes() if outcome.is_measured]
+    lines = [*_MEANING, *_tests(table)]
+    if any(outcome.sign() == -1 for outcome in found):
+        lines.append("below: surely less than both the control and mere retries found, by the same tests.")
+    if any(outcome.record.knowledge == "weights" for outcome in found):
+        lines.append(_WIDE)
     if any(row.row.broken for row in table.rows):
         lines.append("† collapsed, ‡ destroyed (see the main table): ranked last; resisting proves nothing.")
     done = (row.row for row in table.rows if row.row.status != "done")
     return lines + [f"{row.label}: {row.status} ({row.remark})" for row in done]
+
+
+def _tests(table: AttackTable) -> Iterator[str]:
+    """What the marks mean, and over how many cells they are corrected."""
+    if table.tested:
+        yield (
+            "Marks: * surely more than both its control and its retries, ns not: exact paired tests, the"
+            f" larger p, Holm-corrected over {_cells(table.tested)} of this table, 5 %."
+        )
+    if table.untested:
+        yield (
+            f"No mark: {_cells(table.untested)} not tested, of broken rows, without plain retries, or where"
+            " the plain pictures leave too few prompts to break for any result to be sure."
+        )
+
+
+def _cells(number: int) -> str:
+    return f"{number} cell{'' if number == 1 else 's'}"
 
 
 def render_rich(table: AttackTable, width: int = 120) -> RenderableType:
@@ -150,99 +176,26 @@ def render_rich(table: AttackTable, width: int = 120) -> RenderableType:
 
 
 def render_markdown(table: AttackTable) -> str:
-    """The table and its details as Markdown; equal results give equal bytes."""
+    """The table, split by what attacks need, and its details as Markdown; equal results give equal bytes."""
     columns, remarks = _wide(table, " ")
-    rows = [[row.row.label, *(cells[place] for cells in columns)] for place, row in enumerate(table.rows, 1)]
     parts = [
         "# Attacks",
         "\n".join(f"- {line}" for line in table.header),
-        _markdown(["Attacked", *(title for title, *_ in columns)], rows),
+        *_by_knowledge(table, columns),
         "\n".join(f"{line}  " for line in [*notes(table), *remarks]).rstrip(),
-        *_details(table),
+        *details(table),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return markdown_table(header, [[cell.replace("|", "\\|") for cell in row] for row in rows])
-
-
-# The long form: one line for each attack on each erasure --------------------------------------------------
-
-
-def _details(table: AttackTable) -> Iterator[str]:
-    done = [each for each in table.outcomes() if each[2].record.status == "done"]
-    for title, suffix in _denominators(done):
-        rows = [[row.label, name, *_figure_cells(outcome, suffix)] for row, name, outcome in done]
-        yield f"## {title}"
-        yield _markdown(["Attacked", "Attack", *_TITLES], rows)
-    yield "## Cost per attacked prompt"
-    yield "Seconds are those of the machine that ran the attack; the control's work is not in them."
-    costs = [[row.label, name, *_cost_cells(outcome)] for row, name, outcome in done]
-    yield _markdown(["Attacked", "Attack", "seconds", *_COSTS], costs)
-
-
-def _denominators(done: Sequence[tuple[Row, str, Outcome]]) -> Iterator[tuple[str, str]]:
-    yield "All attacked prompts", ""
-    if any(f"attack_post{SHOWN}" in outcome.figures for _, _, outcome in done):
-        yield "Prompts on which the original shows the concept", SHOWN
-
-
-def _figure_cells(outcome: Outcome, suffix: str) -> list[str]:
-    figures = [outcome.figures.get(f"{name}{suffix}") for name in _FIGURES]
-    if not outcome.is_measured:
-        return [shown_value(figures[0]), *[_EMPTY] * (len(figures) - 1)]
-    return [
-        _excess(f) if name == "attack_excess" else shown_value(f)
-        for name, f in zip(_FIGURES, figures, strict=True)
-    ]
-
-
-def _excess(figure: Mapping[str, Any] | None) -> str:
-    """A difference with its sign, its interval and its corrected p-value."""
-    if figure is None or figure["value"] is None:
-        return _EMPTY
-    low, high = figure["low"], figure["high"]
-    bounds = "" if low is None else f" [{low:+.1f}, {high:+.1f}]"
-    p_holm = figure.get("p_holm")
-    return f"{figure['value']:+.1f}{bounds}" + ("" if p_holm is None else f", p {p_holm:.2g}")
-
-
-def _cost_cells(outcome: Outcome) -> list[str]:
-    spent = (outcome.record.spent.get(name) for name in ("seconds", *_COSTS))
-    return [_EMPTY if value is None else f"{value:.4g}" for value in spent]
-
-
-# Forms for machines ---------------------------------------------------------------------------------------
-
-_KEYS = ["method", "training_seed", "collapsed", "destroyed", "attack", "knowledge"]
-
-
-def _keys(row: Row, name: str, record: AttackRecord) -> list[str]:
-    broken = [str(row.collapsed).lower(), str(row.destroyed).lower()]
-    return [row.method, csv_cell(row.training_seed), *broken, name, record.knowledge]
-
-
-def render_csv(table: AttackTable) -> str:
-    """All figures of every attack with n, N, interval and p-values; deterministic, so without seconds."""
-    names = list(dict.fromkeys(name for _, _, outcome in table.outcomes() for name in outcome.figures))
-    head = [*_KEYS, "status", "reason", "budget", *_COUNTS, *_COSTS]
-    head += [name if part == "value" else f"{name}_{part}" for name in names for part in _CSV_PARTS]
-    lines = [head]
-    for row, attack, outcome in table.outcomes():
-        record = outcome.record
-        facts = [outcome.budget, *(getattr(record, name) for name in _COUNTS)]
-        facts += [record.spent.get(name) for name in _COSTS]
-        facts += [outcome.figures.get(name, {}).get(part) for name in names for part in _CSV_PARTS]
-        lines.append([*_keys(row, attack, record), record.status, outcome.reason, *map(csv_cell, facts)])
-    return csv_text(lines)
-
-
-def attack_cost_csv(table: AttackTable) -> str:
-    """What each attack took per prompt, seconds included; different on every machine."""
-    costs = ("seconds", *_COSTS)
-    lines = [
-        [*_keys(row, name, outcome.record), *(csv_cell(outcome.record.spent.get(cost)) for cost in costs)]
-        for row, name, outcome in table.outcomes()
-    ]
-    return csv_text([[*_KEYS, *costs], *lines])
+def _by_knowledge(table: AttackTable, columns: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Headings and tables: one for each kind, since all attacks side by side are a line that nobody reads."""
+    plain, *attacks = columns
+    for kind, heading in _NEEDS.items():
+        pairs = zip(table.columns, attacks, strict=True)
+        chosen = [cells for name, cells in pairs if table.knowledge(name) == kind]
+        if chosen:
+            labels = ["Attacked", *(row.row.label for row in table.rows)]
+            header, *rows = zip(labels, plain, *chosen, strict=True)
+            yield f"## {heading}"
+            yield escaped_table(header, rows)

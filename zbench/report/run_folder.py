@@ -19,7 +19,7 @@ from zbench.report.attack_files import ATTACK_FILES, attack_files
 from zbench.report.attack_rows import AttackTable, build_attack_table
 from zbench.report.contact_sheet import sheet_of
 from zbench.report.table import Table, build_table, cost_csv, render_csv, render_markdown
-from zbench.runner.specs import SCHEMA_VERSION, CellResult
+from zbench.runner.specs import SCHEMA_VERSION, SCHEMA_VERSION_ATTACKED, CellResult
 from zbench.store import Store, atomic_write_bytes, atomic_write_json, atomic_write_text, identity, read_json
 
 RUN_FILE = "run.json"
@@ -165,12 +165,13 @@ def read_record(folder: Path | str) -> RunRecord:
 
 
 def _read_result(path: Path) -> CellResult:
+    stored = read_json(path)
+    version = stored.get("schema_version") if isinstance(stored, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION_ATTACKED:
+        raise StoreError(f"{path} was written by a newer zbench: upgrade zbench to read it.")
     try:
-        result = CellResult.model_validate(read_json(path))
+        return CellResult.model_validate(stored)
     except ValidationError as error:
         raise StoreError(
             f"{path} is no result of this version of zbench; delete its folder and run again."
         ) from error
-    if result.schema_version > SCHEMA_VERSION:
-        raise StoreError(f"{path} was written by a newer zbench: upgrade zbench to read it.")
-    return result

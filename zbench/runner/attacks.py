@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from zbench.attacks.stored import CANDIDATES_FILE, StoredCandidates, read_candidates
+from zbench.attacks.base import portable
+from zbench.attacks.stored import StoredCandidates, read_candidates
 from zbench.config import validated
 from zbench.errors import AttackError, UnknownNameError
 from zbench.metrics.robustness import AttackRecord
 from zbench.registry import load_attack
 from zbench.runner.failing import PREREQUISITES, free_memory
 from zbench.stages.attack import Target, attack, attack_batches
-from zbench.stages.draw_candidates import FRESH, Drawing, Shot, Studio, Trial, draw, trials_of
+from zbench.stages.draw_candidates import FRESH, Drawing, Shot, Studio, draw, trials_of
 from zbench.stages.generate import picture_seed
 from zbench.stages.judge import (
     FIGURES_FILE,
@@ -57,13 +58,18 @@ def attack_of(spec: AttackSpec, flagged: bool) -> Attack:
     """The attack with its fields.
 
     Raises:
-        AttackError: It is not what it was when the run was planned.
+        AttackError: It, or what it replays, is not what it was when the run was planned.
         ConfigurationError: Its fields or what it replays cannot be used.
     """
     if spec.replay is not None:
         from zbench.attacks.replay import Replay
 
-        replay: Attack = Replay.of(spec.replay, flagged)
+        replay = Replay.of(spec.replay, flagged)
+        if spec.hyperparameters and replay.sha256 != spec.hyperparameters["sha256"]:
+            raise AttackError(
+                f"{spec.replay} holds other candidates than when this was planned: replay a folder that no"
+                " run writes to, or run again."
+            )
         return replay
     try:
         return validated(load_attack(spec.name), spec.hyperparameters, prefix=f"{spec.name}.")
@@ -81,9 +87,18 @@ def _identity(spec: AttackSpec, flagged: bool) -> dict[str, Any]:
     if spec.problem is not None:
         return plain
     try:
-        return attack_of(spec, flagged).identity()
+        return _planned(spec, flagged).identity()
     except (Exception, SystemExit):  # it will fail again, and be recorded, when its turn comes
         return plain
+
+
+def _planned(spec: AttackSpec, flagged: bool) -> Attack:
+    """The attack's fields; of a replay as planned, without reading what it replays."""
+    if spec.replay is None:
+        return attack_of(spec, flagged)
+    from zbench.attacks.replay import Replay
+
+    return Replay.model_validate(spec.hyperparameters)
 
 
 @dataclass
@@ -140,7 +155,7 @@ def _blank(spec: AttackSpec, attacker: Attack | None, status: str, reason: str, 
     # Of an attack that cannot be loaded nobody knows what it needs; the least is said.
     knowledge = attacker.card.knowledge if attacker else "text"
     fields: dict[str, Any] = {"attack": spec.name, "label": spec.label, "knowledge": knowledge}
-    fields |= {"hyperparameters": spec.hyperparameters, "status": status, "reason": reason}
+    fields |= {"hyperparameters": portable(spec.hyperparameters), "status": status, "reason": reason}
     return AttackRecord.model_validate({**fields, **more})
 
 
@@ -196,11 +211,10 @@ class _Siege:
         self, stored: Sequence[StoredCandidates], folders: Iterable[StageFolder]
     ) -> StageFolder:
         common = self.common
-        batches = [read_json(batch.folder / "done.json")["files"][CANDIDATES_FILE] for batch in stored]
         config = {
             "stage": "attack_score",
             "version": ATTACK_SCORE_VERSION,
-            "candidates": batches,
+            "candidates": [batch.fingerprint for batch in stored],
             "pictures": [folder.done()["files"]["manifest.json"] for folder in folders],
             "plain": list(common.origins),
             "prompts": [prompt.id for prompt in common.target.prompts],
@@ -217,7 +231,7 @@ class _Siege:
         """Draws and judges what is missing.
 
         Returns:
-            Verdicts by (arm, or ``redraw``; prompt id; repetition), and the folders of the pictures.
+            Verdicts by (arm, prompt id, repetition), and the folders of the pictures.
         """
         groups = self.common.studio.drawings(shots)
         unique = {drawing.folder.id: drawing for drawing, _ in groups}
@@ -257,7 +271,7 @@ class _Siege:
     def _verdicts(self, drawing: Drawing, answered: Sequence[Shot]) -> dict[tuple[str, str, int], Verdict]:
         read, name = self.common.judge.verdicts(drawing.folder.path), self.common.studio.prompt_set
         return {
-            (_arm(trial, repetition), trial.prompt.id, repetition): read[name, trial.prompt.id, repetition]
+            (trial.arm, trial.prompt.id, repetition): read[name, trial.prompt.id, repetition]
             for trial, repetition in answered
         }
 
@@ -276,10 +290,6 @@ class _Siege:
 
 def _shifted(advance: Advance, before: int, total: int, done: int, _: int) -> None:
     advance(before + done, total)
-
-
-def _arm(trial: Trial, repetition: int) -> str:
-    return trial.arm if repetition < FRESH else "redraw"
 
 
 def _stage_name(answered: Sequence[Shot]) -> str:

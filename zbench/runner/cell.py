@@ -25,7 +25,14 @@ from zbench.runner.failing import PREREQUISITES, free_memory
 from zbench.runner.progress import Advance, Reporter, Silent
 from zbench.runner.provenance import provenance
 from zbench.runner.roles import describe_set, prompt_sets_of, prompts_left_out
-from zbench.runner.specs import BY_CONTENT, EXCLUDED, CellResult, CellSpec
+from zbench.runner.specs import (
+    BY_CONTENT,
+    EXCLUDED,
+    SCHEMA_VERSION,
+    SCHEMA_VERSION_ATTACKED,
+    CellResult,
+    CellSpec,
+)
 from zbench.stages.attack import Target
 from zbench.stages.draw_candidates import ROLE, Studio
 from zbench.stages.erase import erase, erase_folder, refusal
@@ -286,14 +293,21 @@ class _Cell:
         """What each attack found; their stages stand in their records."""
         place, prompts = list(self.prompt_sets).index(ROLE), self._attacked_prompts()
         flagged = is_flagged(self.concept, self.model.spec)
-        target = Target(self.model, erasure, self.concept, prompts.prompts, flagged)
+        target = Target(self.model, erasure, self.concept, prompts.prompts, flagged, self.spec.steps)
         judge = Judge(self.store, self.workshop.detector(self.spec, self.table), self.concept)
         if judge.refusal is not None:
             return tuple(not_judged(each, judge.refusal) for each in self.spec.attacks)
         studio = Studio(self.store, target, prompts.name, self.spec.steps)
         pictures = (own[place], original[place])
         common = attacking(self.spec, target, judge, studio, pictures, self._work)
-        return tuple(common.record(each) for each in self.spec.attacks)
+        return tuple(self._told(common.record(each)) for each in self.spec.attacks)
+
+    def _told(self, record: AttackRecord) -> AttackRecord:
+        """The record, an attack without figures said aloud: the run goes on, and the cell is done."""
+        if record.status != "done":
+            *_, last = record.reason.strip().splitlines() or [""]
+            self.reporter.say(f"{self.spec.label}: {record.label}: {record.status}: {last}")
+        return record
 
     # What came out of it ------------------------------------------------------------------------------------
 
@@ -327,9 +341,10 @@ class _Cell:
         }
         device = str(self.model.model.device) if self.model.is_loaded else (self.spec.device or "not used")
         facts = {**provenance(device), **inputs, "evidence": evidence or {}}
+        version = SCHEMA_VERSION_ATTACKED if self.spec.attacks else SCHEMA_VERSION
         return CellResult.model_validate(
-            {"id": self.folder.id, "spec": self.spec, "status": status, "stages": self._stages(),
-             "seconds": self.seconds, "provenance": facts, **fields}
+            {"schema_version": version, "id": self.folder.id, "spec": self.spec.published(), "status": status,
+             "stages": self._stages(), "seconds": self.seconds, "provenance": facts, **fields}
         )  # fmt: skip
 
     def keep(self, result: CellResult) -> CellResult:

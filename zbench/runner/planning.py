@@ -17,6 +17,7 @@ from zbench.registry import load_attack, load_method, plugin_files
 from zbench.runner.attacks import attack_of, is_flagged
 from zbench.runner.roles import prompt_sets_of
 from zbench.runner.specs import AttackSpec, CellSpec
+from zbench.stages.draw_candidates import ROLE
 
 if TYPE_CHECKING:
     from zbench.attacks.base import Attack
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from zbench.plugins import PluginFile
 
 PRESET_OF_DOMAIN = {"world": "miniature", "photograph": "paper"}
+
+ATTACK_PRESET_OF_DOMAIN = {"world": "miniature"}
+"""A paper's values of an attack may take days on a large model: they are for those who ask with --preset."""
 
 
 def plan(config: RunConfig) -> list[CellSpec]:
@@ -46,7 +50,7 @@ def plan(config: RunConfig) -> list[CellSpec]:
     concept = load_concept(config.concept, model.domain)
     table = load_protocol(config.protocol).table(model.domain, concept.name, concept.family)
     # Says now, not after the training, that a set does not exist.
-    prompt_sets_of(table, concept, model.domain, prompts_dir=config.prompts_dir)
+    sets = prompt_sets_of(table, concept, model.domain, config.prompts, config.prompts_dir)
     shared = {
         **config.model_dump(include={"concept", "model", "protocol", "prompts", "prompts_dir"}),
         **config.model_dump(include={"references", "batch_size", "device"}),
@@ -56,7 +60,7 @@ def plan(config: RunConfig) -> list[CellSpec]:
         "width": config.width or table.width,
         "guidance_scale": table.guidance_scale,
         "attacks": planned_attacks(config, model, flagged=is_flagged(concept, model)),
-        "attack_prompts": config.attack_prompts if config.attacks else None,
+        "attack_prompts": min(config.attack_prompts, len(sets[ROLE].prompts)) if config.attacks else None,
     }
     cells = [CellSpec(method=ORIGINAL, **shared)]
     for name in config.methods:
@@ -138,7 +142,8 @@ def _attack_spec(name: str, config: RunConfig, model: ModelSpec) -> AttackSpec:
         return AttackSpec(name=name, hyperparameters=settings, problem=traceback.format_exc())
     # A preset is asked for by the methods' names of them; an attack without it starts as it usually does.
     known = getattr(attack, "presets", {})
-    preset = next((each for each in (config.preset, PRESET_OF_DOMAIN[model.domain]) if each in known), None)
+    wanted = (config.preset, ATTACK_PRESET_OF_DOMAIN.get(model.domain))
+    preset = next((each for each in wanted if each in known), None)
     # The run's folder of fetched sets serves attacks that read one.
     asks = config.prompts_dir is not None and "prompts_dir" in getattr(attack, "model_fields", {})
     start = {**known.get(preset, {}), **({"prompts_dir": config.prompts_dir} if asks else {})}

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zbench.attacks.base import portable
 from zbench.concepts import load_concept
-from zbench.config import RunConfig
+from zbench.config import REPLAY, RunConfig
 from zbench.model import load_spec
 from zbench.protocols import CONCEPT_ROLES
 from zbench.report.compare import stored_evidence
@@ -100,7 +101,16 @@ def _asked(config: RunConfig) -> dict[str, Any]:
     left_out = {*EXCLUDED, "out", "plugins", "references", "prompts_dir"}
     # Runs without attacks keep the id that they had before there were any.
     left_out |= set() if config.attacks else {"attacks", "attack_prompts"}
-    return config.model_dump(mode="json", exclude=left_out)
+    asked = config.model_dump(mode="json", exclude=left_out)
+    if config.attacks:  # cells are named by what is replayed, wherever it lies
+        asked["attacks"] = [_portable_name(name) for name in config.attacks]
+        asked["settings"] = {name: portable(values) for name, values in asked["settings"].items()}
+    return asked
+
+
+def _portable_name(attack: str) -> str:
+    place = attack.removeprefix(REPLAY)
+    return attack if place == attack else f"{REPLAY}{Path(place).expanduser().absolute().name}"
 
 
 def _with_ties(record: RunRecord, root: Path) -> RunRecord:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
+from zbench.attacks.base import portable
 from zbench.config import ORIGINAL
 from zbench.metrics.robustness import AttackRecord
 from zbench.plugins import PluginFile
@@ -26,6 +27,16 @@ BY_CONTENT = frozenset(
 """Fields that enter a cell's identity as what they stand for (weights, pictures, prompts), not as written."""
 
 SCHEMA_VERSION = 1
+"""Of results without attacks, which say nothing of them."""
+
+SCHEMA_VERSION_ATTACKED = 2
+"""Of results with attacks; newer ones are refused."""
+
+
+def _without_attacks(fields: dict[str, Any]) -> dict[str, Any]:
+    """Runs without attacks are written as before there were any, and so can be read by any zbench."""
+    unused = {name for name in ("attacks", "attack_prompts") if not fields.get(name)}
+    return {name: value for name, value in fields.items() if name not in unused}
 
 
 class AttackSpec(BaseModel):
@@ -46,6 +57,11 @@ class AttackSpec(BaseModel):
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
     problem: str | None = None
     replay: Path | None = None
+
+    def published(self) -> AttackSpec:
+        """As a result holds it, without the folders of one machine: `sha256` says what was replayed."""
+        place = None if self.replay is None else Path(self.replay.name)
+        return self.model_copy(update={"replay": place, "hyperparameters": portable(self.hyperparameters)})
 
     @property
     def label(self) -> str:
@@ -103,6 +119,14 @@ class CellSpec(BaseModel):
     attacks: tuple[AttackSpec, ...] = ()
     attack_prompts: int | None = None
 
+    @model_serializer(mode="wrap")
+    def _plain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_attacks(handler(self))
+
+    def published(self) -> CellSpec:
+        """As a result holds it; see `AttackSpec.published`."""
+        return self.model_copy(update={"attacks": tuple(each.published() for each in self.attacks)})
+
     @property
     def training_seed(self) -> int | None:
         """The training seed; None for `original`."""
@@ -154,6 +178,10 @@ class CellResult(BaseModel):
     provenance: dict[str, Any] = Field(default_factory=dict)
     error: str | None = None
     attacks: tuple[AttackRecord, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _plain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_attacks(handler(self))
 
     @property
     def reason(self) -> str:

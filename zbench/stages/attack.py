@@ -8,7 +8,6 @@ being about minors are refused, and so is an attack that changes the model or as
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,10 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zbench.attacks.candidates import Arm, Candidate, Spent
-from zbench.attacks.stored import EDITS_FOLDER, CandidateWriter, read_candidates
+from zbench.attacks.candidates import Arm, Candidate
+from zbench.attacks.stored import CandidateWriter, read_candidates
 from zbench.errors import AttackError
-from zbench.prompts.minors import mentions_minors
 from zbench.stages.erase import (
     ORIGINAL_WEIGHTS,
     model_kept,
@@ -28,6 +26,7 @@ from zbench.stages.erase import (
     tensors_of,
     weights_hash,
 )
+from zbench.stages.offers import take
 from zbench.store import StageFolder, Store
 
 if TYPE_CHECKING:
@@ -42,9 +41,6 @@ __all__ = ["Batch", "Target", "attack", "attack_batches", "read_candidates"]
 
 Progress = Callable[[int, int], None]
 
-_LONGEST = 200
-"""Characters of a failure's reason that are kept."""
-
 _END = object()
 
 
@@ -58,6 +54,7 @@ class Target:
         concept: What was erased.
         prompts: What is attacked.
         flagged: Whether texts are kept apart, unshown: they may be obscene.
+        steps: Denoising steps of the pictures, which the attack is told are the model's; its own when None.
     """
 
     model: ModelHandle
@@ -65,6 +62,12 @@ class Target:
     concept: Concept
     prompts: tuple[Prompt, ...]
     flagged: bool = False
+    steps: int | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What of the model an attack depends on."""
+        return {**self.model.identity, "steps": self.steps or self.model.spec.steps}
 
     @property
     def weights(self) -> str:
@@ -111,7 +114,7 @@ def attack_batches(store: Store, attacker: Attack, target: Target) -> list[Batch
         "attack": own,
         "erasure": target.weights,
         "concept": target.concept.model_dump(mode="json"),
-        "model": target.model.identity,
+        "model": target.identity,
     }
     prefix = f"{attacker.name}-{target.concept.name}"
     return [
@@ -182,7 +185,7 @@ def _fill(place: Path, attacker: Attack, target: Target, context: Context, reaso
         with _watched(attacker, target, context, context.prompts[0].id):
             for arm, verb in _arms(attacker):
                 for offered in _offers(attacker, verb, context):
-                    _take(writer, offered, arm, attacker, context)
+                    take(writer, offered, arm, attacker, context)
     writer.finish(attacker, context.prompts, reason)
 
 
@@ -195,24 +198,39 @@ def _arms(attacker: Attack) -> tuple[tuple[Arm, Callable[[Context], Iterator[Can
 
 @contextmanager
 def _watched(attacker: Attack, target: Target, context: Context, purpose: str) -> Iterator[None]:
-    """Lets an attack work, and verifies that it left everything as it was and asked for no instrument.
+    """Lets an attack work, and verifies that it left everything as it was and read nothing that measures it.
 
     Raises:
         ModelChangedError: It left the model changed.
-        AttackError: It changed the erasure, or asked for an instrument that judges it.
+        AttackError: It changed the erasure, or asked for evaluation prompts or an instrument that judges it.
     """
-    from zbench.conformance.watching import instruments_asked, watching
+    from zbench.conformance.watching import forbidden, watching
     from zbench.stages.integrity import checksum
 
     before = {name: checksum(tensor) for name, tensor in tensors_of(context.erasure)}
-    with model_kept(target.model, attacker.name), _seeded(context.seed("process", purpose)):
+    with _sampled(target), model_kept(target.model, attacker.name), _seeded(context.seed("process", purpose)):
         with watching() as watch:
             yield
-        asked = instruments_asked(watch)
+        asked = forbidden(watch, attacker.prompt_sets)
         if asked:
-            raise AttackError(f"{attacker.name} asked for {asked[0]}: an attack never sees what judges it.")
+            raise AttackError(
+                f"{attacker.name} asked for {asked[0]}: an attack sees no prompts but those under attack, and"
+                " never what judges it."
+            )
     if before != {name: checksum(tensor) for name, tensor in tensors_of(context.erasure)}:
         raise AttackError(f"{attacker.name} changed the erasure under attack: work on a copy of its edit.")
+
+
+@contextmanager
+def _sampled(target: Target) -> Iterator[None]:
+    """The model with as many denoising steps as the pictures are drawn with."""
+    model = target.model.model
+    spec = model.spec
+    model.spec = spec.model_copy(update={"steps": target.identity["steps"]})
+    try:
+        yield
+    finally:
+        model.spec = spec
 
 
 @contextmanager
@@ -246,117 +264,3 @@ def _offers(attacker: Attack, verb: Callable[[Context], Any], context: Context) 
     finally:
         if hasattr(iterator, "close"):
             iterator.close()
-
-
-# What it offers -------------------------------------------------------------------------------------------
-
-
-def _take(writer: CandidateWriter, offered: Any, arm: Arm, attacker: Attack, context: Context) -> None:
-    """Verifies a candidate and writes it down.
-
-    Raises:
-        AttackError: It is none, or not one that this attack may offer for these prompts.
-    """
-    name = attacker.name
-    if context.model.edits:
-        raise AttackError(f"{name} offered a candidate inside `context.erased()`: leave the block first.")
-    candidate = _require_candidate(offered, name)
-    _require_prompt(candidate, attacker, context, writer, arm)
-    whose, budget = candidate.prompt_id, attacker.budget
-    judged, failed = writer.count(arm, whose), writer.count(arm, whose, failed=True)
-    if failed >= budget or (candidate.payload is not None and judged >= budget):
-        raise AttackError(
-            f"{name} offered more candidates for {whose or 'all prompts'} than its budget of {budget}."
-        )
-    with own_errors(name):
-        candidate = _usable(candidate, name, context)
-        writer.add(candidate, arm, context.model)
-        if candidate.kind == "edit":
-            _require_saved(writer, context)
-
-
-def _require_candidate(offered: Any, name: str) -> Candidate:
-    if not isinstance(offered, Candidate):
-        raise AttackError(f"{name} offered {type(offered).__name__}: it must yield zbench.attacks.Candidate.")
-    plain = isinstance(offered.label, str) and isinstance(offered.failure, str)
-    figures = offered.spent.model_dump().values() if isinstance(offered.spent, Spent) else (math.nan,)
-    if not plain or not all(math.isfinite(value) and value >= 0 for value in figures):
-        raise AttackError(f"{name} offered a candidate whose label, failure or cost cannot be written down.")
-    return offered
-
-
-def _require_prompt(
-    candidate: Candidate, attacker: Attack, context: Context, writer: CandidateWriter, arm: Arm
-) -> None:
-    """A changed model is for all prompts, everything else for one of them."""
-    name, known = attacker.name, {prompt.id for prompt in context.prompts}
-    wide = candidate.prompt_id is None
-    if not wide and candidate.prompt_id not in known:
-        raise AttackError(f"{name} offered a candidate for {candidate.prompt_id!r}, which is not attacked.")
-    if candidate.kind != "failed" and wide != (candidate.kind == "edit"):
-        raise AttackError(f"{name} offered {candidate.kind} with the prompt {candidate.prompt_id!r}: changed"
-                          " models are for all prompts (None), everything else for one.")  # fmt: skip
-    if wide and not attacker.model_wide:
-        raise AttackError(f"{name} offered a changed model: such an attack must set `model_wide = True`.")
-    others = {row.prompt_id is None for row in writer.rows if row.arm == arm and row.k > 0}
-    if candidate.kind != "failed" and others - {wide}:
-        raise AttackError(f"{name} mixed changed models with other candidates in one arm.")
-
-
-def _usable(candidate: Candidate, name: str, context: Context) -> Candidate:
-    """The candidate, or its failure where nobody should or could draw it.
-
-    Raises:
-        AttackError: Its payload is of no kind that can be drawn.
-    """
-    why = candidate.failure or "no reason given"
-    if candidate.kind == "text":
-        why = _refusal(candidate.payload)
-    elif candidate.kind == "embedding":
-        why = _fault_of_embedding(candidate.payload, name, context)
-    elif candidate.kind == "edit":
-        why = _fault_of_edit(candidate.payload, name)
-    if not why:
-        return candidate
-    return Candidate.failed(candidate.prompt_id, _one_line(why), candidate.spent)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:_LONGEST]
-
-
-def _refusal(text: Any) -> str:
-    """Why a text is shown to no model; the text itself is never kept then."""
-    if not text.strip():
-        return "an empty text"
-    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
-        return "a text with a character that is none (NUL or half of a surrogate pair)"
-    return "refused: the text can be read as being about minors" if mentions_minors(text) else ""
-
-
-def _fault_of_embedding(payload: Any, name: str, context: Context) -> str:
-    import torch
-
-    width = int(context.model.transformer.config.cap_feat_dim)
-    fits = isinstance(payload, torch.Tensor) and payload.is_floating_point()
-    if not (fits and payload.ndim == 2 and len(payload) and payload.shape[1] == width):
-        shape = tuple(getattr(payload, "shape", ()))
-        raise AttackError(f"{name} offered embeddings {shape}: they must be floating-point [L, {width}].")
-    return "" if bool(payload.isfinite().all()) else "its embeddings are not finite"
-
-
-def _fault_of_edit(payload: Any, name: str) -> str:
-    from zbench.edits import Edit
-
-    if not isinstance(payload, Edit):
-        raise AttackError(f"{name} offered {type(payload).__name__}: text, embeddings or an edit are drawn.")
-    broken = [key for key, value in tensors_of(payload) if not bool(value.isfinite().all())]
-    return f"its weights are not finite: {broken[0]}" if broken else ""
-
-
-def _require_saved(writer: CandidateWriter, context: Context) -> None:
-    """Tries what drawing does: to load the edit and to attach it."""
-    from zbench.edits import load_edit
-
-    with context.model.edited(load_edit(writer.folder / EDITS_FOLDER / writer.rows[-1].place)):
-        pass

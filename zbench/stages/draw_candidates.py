@@ -1,8 +1,8 @@
-"""Drawing candidates: the pictures of an arm's k-th candidates for all prompts, in the layout of samples.
+"""Drawing candidates: the pictures of an arm's k-th candidates for a block of prompts, laid out as samples.
 
-Both arms face the same noise: trial k of a prompt is drawn with the seed of its repetition k, the plain
+All arms face the same noise: trial k of a prompt is drawn with the seed of its repetition k, the plain
 picture being repetition 0. The identity of a folder names no attack, so that equal work is done once: plain
-retries serve all attacks. Texts that may be obscene stand in no manifest.
+retries serve all attacks, and another number of prompts. Texts that may be obscene stand in no manifest.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zbench.attacks.candidates import NOTHING, Arm, Kind, Spent
+from zbench.attacks.candidates import NOTHING, Kind, Spent, Tried
 from zbench.attacks.stored import StoredCandidate, StoredCandidates, text_hash
 from zbench.stages.attack import Target
 from zbench.stages.generate import edited_model, erased_model, picture_seed, samples_folder
@@ -33,6 +33,9 @@ FRESH = 1_000_000
 
 REDRAWS = 3
 
+BLOCK = 16
+"""Prompts whose trials are drawn together: where more prompts are attacked, only the last block changes."""
+
 Progress = Callable[[int, int], None]
 
 
@@ -42,7 +45,7 @@ class Trial:
 
     Attributes:
         prompt: The attacked prompt.
-        arm: ``attack`` or ``control``.
+        arm: ``attack``, ``control``, or ``retry``: the prompt itself beside every attack.
         k: Number of the trial, from 1.
         kind: What is drawn.
         sha256: Hash of the payload.
@@ -53,7 +56,7 @@ class Trial:
     """
 
     prompt: Prompt
-    arm: Arm
+    arm: Tried
     k: int
     kind: Kind
     sha256: str
@@ -80,7 +83,7 @@ class Trial:
 
 
 def trials_of(batches: Sequence[StoredCandidates]) -> list[Trial]:
-    """All trials, prompt by prompt: in both arms as many, whatever the two arms have offered.
+    """All trials, prompt by prompt: in both arms as many, whatever the two have offered, and as many retries.
 
     A control that offered more is cut to the attack's number; where it offered less, because a random text
     had to be refused, the prompt itself is tried in its place.
@@ -90,7 +93,8 @@ def trials_of(batches: Sequence[StoredCandidates]) -> list[Trial]:
         for prompt in batch.prompts:
             attack, control = (_of_arm(batch, prompt, arm) for arm in ("attack", "control"))
             found += [*attack, *control[: len(attack)]]
-            found += [_retry(prompt, k) for k in range(len(control) + 1, len(attack) + 1)]
+            found += [_retry(prompt, k, "control") for k in range(len(control) + 1, len(attack) + 1)]
+            found += [_retry(prompt, k) for k in range(1, len(attack) + 1)]
     return found
 
 
@@ -102,8 +106,8 @@ def _of_arm(batch: StoredCandidates, prompt: Prompt, arm: str) -> list[Trial]:
     ]
 
 
-def _retry(prompt: Prompt, k: int) -> Trial:
-    return Trial(prompt, "control", k, "text", text_hash(prompt.text), label=f"retry {k}")
+def _retry(prompt: Prompt, k: int, arm: Tried = "retry") -> Trial:
+    return Trial(prompt, arm, k, "text", text_hash(prompt.text), label=f"retry {k}")
 
 
 # What is drawn together -----------------------------------------------------------------------------------
@@ -156,18 +160,22 @@ class Studio:
     def drawings(self, shots: Iterable[Shot]) -> list[tuple[Drawing, list[Shot]]]:
         """Groups shots into drawings, each with the shots that it answers.
 
-        Plain retries of an arm's k-th trials are drawn for every attacked prompt, asked for or not: other
-        attacks ask for the rest.
+        The k-th plain retries are drawn for a whole block of prompts, asked for or not: other attacks ask for
+        the rest.
         """
+        blocks = {prompt.id: place // BLOCK for place, prompt in enumerate(self.target.prompts)}
         groups: dict[tuple[Any, ...], list[Shot]] = defaultdict(list)
         for shot in shots:
-            groups[_group(shot)].append(shot)
+            groups[_group(shot, blocks[shot[0].prompt.id])].append(shot)
         return [(self._drawing(key, group), group) for key, group in groups.items()]
 
     def _drawing(self, key: tuple[Any, ...], group: list[Shot]) -> Drawing:
-        if key[0] == "plain" and key[1] < FRESH:
-            k = key[1]
-            group = [(_retry(prompt, k), k) for prompt in self.target.prompts]
+        kind, k, block = key[:3]
+        if kind == "plain" and k < FRESH:
+            own = self.target.prompts[block * BLOCK : (block + 1) * BLOCK]
+            group = [(_retry(prompt, k), k) for prompt in own]
+        elif kind == "plain":  # both arms may have won with the prompt itself: it is drawn once
+            group = list({(trial.prompt.id, number): (trial, number) for trial, number in group}.values())
         samples = [self._sample(trial, repetition) for trial, repetition in group]
         trials = [trial for trial, _ in group]
         weights = trials[0].sha256 if trials[0].kind == "edit" else self.target.weights
@@ -192,13 +200,13 @@ class Studio:
         return f"[withheld: text of SHA-256 {trial.sha256}]" if self.target.flagged else str(trial.payload())
 
 
-def _group(shot: Shot) -> tuple[Any, ...]:
+def _group(shot: Shot, block: int) -> tuple[Any, ...]:
     """What can be drawn together: one edit at a time, plain retries apart from other texts."""
     trial, repetition = shot
-    noise = min(repetition, FRESH)
+    noise = (FRESH, 0) if repetition >= FRESH else (repetition, block)  # winners are few
     if trial.is_plain:
-        return ("plain", noise)
-    return (trial.kind, noise, trial.arm, trial.sha256 if trial.kind == "edit" else "")
+        return ("plain", *noise)
+    return (trial.kind, *noise, trial.arm, trial.sha256 if trial.kind == "edit" else "")
 
 
 def draw(

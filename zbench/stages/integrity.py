@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
+from zbench.store import sha256_bytes
+
 if TYPE_CHECKING:
     from zbench.model import Model
 
@@ -75,7 +77,9 @@ class ModelState:
         now = ModelState.of(model)
         names = dict.fromkeys([*self.facts, *now.facts])
         changed = [name for name in names if self.facts.get(name) != now.facts.get(name)]
-        return changed + [f"cached embedding of {prompt!r}" for prompt in self._rewritten(now, model)]
+        # A hash: the prompt may be one that nothing shows.
+        written = (sha256_bytes(prompt.encode())[:12] for prompt in self._rewritten(now, model))
+        return changed + [f"cached embedding of the prompt of SHA-256 {digest}" for digest in written]
 
     def _rewritten(self, now: ModelState, model: Model) -> Iterator[str]:
         """Prompts whose cached embedding was written to, or can no longer be trained with."""

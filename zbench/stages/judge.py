@@ -92,7 +92,7 @@ class Judge:
 
 
 Verdicts = Mapping[tuple[str, str, int], Verdict]
-"""(arm or ``redraw``, prompt id, k or number of the redraw) -> verdict."""
+"""(arm, prompt id, k, or repetition of a redraw) -> verdict."""
 
 
 def plain_verdicts(verdicts: Mapping[Key, Verdict], prompts: Sequence[Prompt]) -> dict[str, Verdict]:
@@ -109,12 +109,12 @@ def plain_verdicts(verdicts: Mapping[Key, Verdict], prompts: Sequence[Prompt]) -
 
 
 def winners(trials: Sequence[Trial], verdicts: Verdicts, plain: Mapping[str, Verdict]) -> list[Trial]:
-    """The first successful candidate of each prompt that its plain picture did not break."""
-    first: dict[str, Trial] = {}
-    for trial in sorted(trials, key=lambda trial: trial.k):
-        prompt = trial.prompt.id
-        if trial.arm == "attack" and not plain[prompt].hit and verdicts["attack", prompt, trial.k].hit:
-            first.setdefault(prompt, trial)
+    """The first success in each prompt that its plain picture did not break, of both arms."""
+    first: dict[tuple[str, str], Trial] = {}
+    for trial in sorted(trials, key=lambda trial: (trial.arm, trial.k)):
+        prompt, arm = trial.prompt.id, trial.arm
+        if arm != "retry" and not plain[prompt].hit and verdicts[arm, prompt, trial.k].hit:
+            first.setdefault((arm, prompt), trial)
     return list(first.values())
 
 
@@ -175,9 +175,10 @@ class Hearing:
         )  # fmt: skip
 
     def _redraw(self, trial: Trial, repetition: int, seed: Any) -> Redraw:
-        verdict = self.verdicts["redraw", trial.prompt.id, repetition]
+        verdict = self.verdicts[trial.arm, trial.prompt.id, repetition]
+        assert trial.arm != "retry"
         return Redraw(
-            prompt_id=trial.prompt.id, k=trial.k, redraw=repetition - FRESH + 1,
+            prompt_id=trial.prompt.id, arm=trial.arm, k=trial.k, redraw=repetition - FRESH + 1,
             seed=seed(trial.prompt.id, repetition), score=verdict.score, hit=verdict.hit,
         )  # fmt: skip
 

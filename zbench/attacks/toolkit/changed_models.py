@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from zbench.attacks.context import Context
+    from zbench.attacks.toolkit.target_pictures import Pictures
     from zbench.edits import Edit, LoraEdit
-    from zbench.training import Objective, TrajectoryBank
+    from zbench.training import Objective
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class AdapterAttack(Attack):
         """Prompts of the pictures that are trained on, at least one."""
 
     @abstractmethod
-    def objective(self, context: Context, adapter: LoraEdit, bank: TrajectoryBank) -> Objective:
+    def objective(self, context: Context, adapter: LoraEdit, bank: Pictures) -> Objective:
         """What is minimised; called with the erased model on the context's model.
 
         Args:
@@ -117,21 +118,23 @@ class AdapterAttack(Attack):
                 recorder.training.failure = str(error)
         return recorder.training
 
-    def bank(self, context: Context) -> TrajectoryBank:
+    def bank(self, context: Context) -> Pictures:
         """The original's own pictures of the prompts that are trained on."""
-        from zbench.training import sampled_bank
+        from zbench.attacks.toolkit.target_pictures import Pictures
+        from zbench.training import seeds_for
 
-        seed, batch = context.seed("pictures"), self.training_batch
-        return sampled_bank(context.model, self.prompts_of(context), self.name, seed, batch)
+        prompts = self.prompts_of(context)
+        seeds = seeds_for(self.name, context.seed("pictures"), len(prompts))
+        return Pictures.drawn(context.model, prompts, seeds, batch_size=self.training_batch)
 
-    def fit(self, context: Context, bank: TrajectoryBank, recorder: _Recorder) -> None:
+    def fit(self, context: Context, bank: Pictures, recorder: _Recorder) -> None:
         """Trains a fresh adapter on what is on the context's model now."""
         from zbench.edits import LoraEdit
         from zbench.training import train
 
         seed = context.seed("adapter")
         adapter = LoraEdit(self.rank, None, self.targets, self.layers, self.rows, seed)
-        recorder.watch(adapter, texts=len(set(bank.prompts)))
+        recorder.watch(adapter, texts=len(set(bank.prompts)), batch=self.training_batch)
         recorder.training.trace = train(
             context.model,
             adapter,
@@ -167,13 +170,14 @@ class _Recorder:
     def __init__(self, attack: AdapterAttack, context: Context) -> None:
         from zbench.training import Meter
 
-        self.training = Training()
+        self.training, self._counter = Training(), context.model.counter
         self._every, self._progress = attack.steps_per_candidate, context.progress
-        self._meter, self._texts = Meter(context.model), 0
+        self._meter, self._texts, self._batch = Meter(context.model), 0, 1
+        self._begin = self._counter.forward_samples, self._counter.backward_samples
 
-    def watch(self, adapter: LoraEdit, texts: int) -> None:
-        """Names what is trained, and on how many different texts."""
-        self._adapter, self._texts = adapter, texts
+    def watch(self, adapter: LoraEdit, texts: int, batch: int) -> None:
+        """Names what is trained, on how many different texts, and in batches of how many samples."""
+        self._adapter, self._texts, self._batch = adapter, texts, batch
 
     def __call__(self, step: int, steps: int) -> None:
         """After every step of the optimiser."""
@@ -184,9 +188,10 @@ class _Recorder:
 
     def _spent(self) -> Spent:
         cost = self._meter.cost()
-        forwards = cost.forwards + cost.recomputations
+        forwards = self._counter.forward_samples - self._begin[0] + cost.recomputations * self._batch
+        backwards = self._counter.backward_samples - self._begin[1]
         encoded = 2 * self._texts  # once by the original for its pictures, once by the erased model
-        return Spent(seconds=cost.seconds, forwards=forwards, backwards=cost.backwards, encodings=encoded)
+        return Spent(seconds=cost.seconds, forwards=forwards, backwards=backwards, encodings=encoded)
 
 
 @contextmanager

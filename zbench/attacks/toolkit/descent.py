@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from zbench.attacks.toolkit.free_tokens import FreeTokens
-from zbench.attacks.toolkit.tokens import TemplatedPrompt, encode_inputs, through_guards
+from zbench.attacks.toolkit.tokens import TemplatedPrompt, encode_inputs, through_guards, token_table
 from zbench.model import Model
 
 
@@ -42,6 +42,7 @@ class Descent:
         layouts: The prompts with their free places.
         losses: [B] of every step so far; not a number for prompts that have failed.
         failures: Number of a prompt -> why it is no longer optimised.
+        chosen: What `choose` has found best, [B, n]; None where it was not asked.
     """
 
     def __init__(self, layouts: Sequence[TemplatedPrompt], tokens: FreeTokens, guarded: bool) -> None:
@@ -55,6 +56,8 @@ class Descent:
         self.layouts, self.tokens, self._guarded = list(layouts), tokens, guarded
         self.losses: list[Tensor] = []
         self.failures: dict[int, str] = {}
+        self.chosen: Tensor | None = None
+        self._tried: list[Tensor] = []
 
     @property
     def live(self) -> list[int]:
@@ -75,9 +78,43 @@ class Descent:
         with torch.enable_grad():
             losses = self._losses(model, rows, live, points)
             [gradient] = torch.autograd.grad(losses.sum(), rows)
+        self._tried.append(self.tokens.words.clone())
         self._note(live, losses.detach(), gradient)
         gradient[list(self.failures)] = 0
         self.tokens.follow(gradient)
+
+    def choose(self, model: Model, points: Sequence[Points], shortlist: int) -> int:
+        """Compares rows of words on the same points, and keeps each prompt's best as `chosen`.
+
+        Args:
+            model: The erased model.
+            points: Where they are compared, for all prompts.
+            shortlist: Rows tried so far that are compared, those of least loss; so is the tokens' answer.
+
+        Returns:
+            Texts that were encoded.
+        """
+        live, steps = self.live, torch.stack(self.losses).nan_to_num(nan=torch.inf)
+        order = steps.argsort(dim=0, stable=True)[:shortlist]
+        tried = torch.stack(self._tried)
+        numbers = torch.arange(tried.shape[1])
+        rivals = [self.tokens.answer(), *(tried[row, numbers] for row in order)]
+        found = torch.stack([self._compared(model, words, live, points) for words in rivals])
+        best = torch.zeros(tried.shape[1], dtype=torch.long)
+        best[live] = found.nan_to_num(nan=torch.inf).argmin(dim=0).cpu()
+        self.chosen = torch.stack(rivals)[best, numbers]
+        return len(rivals) * len(points) * len(live)
+
+    @torch.no_grad()
+    def _compared(self, model: Model, words: Tensor, live: list[int], points: Sequence[Points]) -> Tensor:
+        """Mean loss of live prompts with these words, [live]."""
+        table = token_table(model)
+        kept, self.tokens.words = self.tokens.words, words
+        try:
+            rows = table[words.to(table.device)].float()
+            return torch.stack([self._losses(model, rows, live, each) for each in points]).mean(0)
+        finally:
+            self.tokens.words = kept
 
     def captions(self, model: Model, rows: Tensor, live: Sequence[int]) -> list[Tensor]:
         """Captions [L_i, D] of live prompts with these rows [B, n, d] in their free places."""

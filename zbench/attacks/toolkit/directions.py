@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from zbench.attacks.candidates import NOTHING, Spent
+from zbench.attacks.toolkit.effort import Effort
 from zbench.training.candidates import align, template_rows
 from zbench.training.trajectories import encode_each
 
@@ -30,10 +32,12 @@ class ConceptDirection:
     Attributes:
         pairs: (E(with), E(without)) of every pair of training and anchor prompts, [L, D] each.
         template: Rows of the chat template before and after a prompt's own.
+        spent: What it took to encode the pairs; captions that the model still knew cost no time.
     """
 
     pairs: tuple[tuple[Tensor, Tensor], ...]
     template: tuple[int, int]
+    spent: Spent = NOTHING
     _known: dict[tuple[int, Spread], Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -44,15 +48,11 @@ class ConceptDirection:
             model: No edit attached: whoever builds the direction has the text encoder without its guards.
             concept: What was erased.
         """
-        shown, hidden = (
-            encode_each(model, prompts) for prompts in (concept.training_prompts, concept.anchor_prompts)
-        )
-        return cls(tuple(zip(shown, hidden, strict=True)), template_rows(model))
-
-    @property
-    def encodings(self) -> int:
-        """Texts that were encoded for it."""
-        return 2 * len(self.pairs)
+        effort, sides = Effort(model, 1), (concept.training_prompts, concept.anchor_prompts)
+        with effort.measured():
+            shown, hidden = (encode_each(model, prompts) for prompts in sides)
+        effort.encoded(sum(len(set(prompts)) for prompts in sides))
+        return cls(tuple(zip(shown, hidden, strict=True)), template_rows(model), effort.spent)
 
     def aligned(self, caption: Tensor, length: int) -> Tensor:
         """A caption brought to `length` rows, [length, D] float32."""
@@ -82,6 +82,12 @@ class ConceptDirection:
             before, after = self.template
             mean[before : length - after] = mean[before : length - after].mean(0)
         return mean
+
+
+def many_concepts(concept: Concept) -> str | None:
+    """Why one direction, or one word, cannot stand for this concept; None where it can."""
+    count = len(concept.members)
+    return f"{count} concepts are erased together: the mean of their prompts aims at none" if count else None
 
 
 def random_like(direction: Tensor, source: torch.Generator) -> Tensor:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 class Effort:
     """Counts while its `measured` block is open, so not while candidates are drawn.
 
+    Evaluations are counted by sample, not by call: figures do not depend on how prompts are batched.
+
     Args:
         model: Whose counter is read.
         prompts: Among how many prompts it is shared out.
@@ -32,13 +34,13 @@ class Effort:
     def measured(self) -> Iterator[None]:
         """Counts what happens inside."""
         begin = time.perf_counter()
-        forwards, backwards = self._counter.forwards, self._counter.backwards
+        forwards, backwards = self._counter.forward_samples, self._counter.backward_samples
         try:
             yield
         finally:
             self._seconds += time.perf_counter() - begin
-            self._forwards += self._counter.forwards - forwards
-            self._backwards += self._counter.backwards - backwards
+            self._forwards += self._counter.forward_samples - forwards
+            self._backwards += self._counter.backward_samples - backwards
 
     def encoded(self, texts: int) -> None:
         """Adds texts, or rows of input embeddings, that went through the text encoder."""

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from zbench.attacks.toolkit.tokens import nearest_tokens
+
+if TYPE_CHECKING:
+    from zbench.prompts.sets import Prompt
 
 MayBeEncoded = Callable[[int, Tensor], bool]
 """Whether the text of prompt number i with these tokens [n] may be shown to a model."""
@@ -34,6 +38,22 @@ class Vocabulary:
     may_be_encoded: MayBeEncoded
 
 
+@dataclass
+class Moved:
+    """How far an attack has moved each prompt's rows: what its control needs to know of it.
+
+    Attributes:
+        norms: Prompt id -> Euclidean norms [n] at every candidate.
+    """
+
+    norms: dict[str, list[Tensor]] = field(default_factory=dict)
+
+    def note(self, prompts: Sequence[Prompt], distances: Tensor) -> None:
+        """Adds a candidate's distances [B, n]."""
+        for prompt, row in zip(prompts, distances, strict=True):
+            self.norms.setdefault(prompt.id, []).append(row)
+
+
 class FreeTokens(ABC):
     """B x n free tokens.
 
@@ -46,7 +66,7 @@ class FreeTokens(ABC):
     variable: Tensor
 
     def __init__(self, vocabulary: Vocabulary, start: Tensor) -> None:
-        self._vocabulary, self.words = vocabulary, start
+        self._vocabulary, self.words, self._start = vocabulary, start, start
 
     @abstractmethod
     def rows(self) -> Tensor:
@@ -59,6 +79,11 @@ class FreeTokens(ABC):
     def answer(self) -> Tensor:
         """The tokens of a candidate, [B, n]."""
         return self.words
+
+    def displacements(self) -> Tensor:
+        """How far each row is from the token that it started from, [B, n]."""
+        distances: Tensor = (self.rows() - self._embedded(self._start)).norm(dim=-1)
+        return distances.cpu()
 
     def _embedded(self, words: Tensor) -> Tensor:
         table = self._vocabulary.table

@@ -12,35 +12,59 @@ from torch import Tensor
 
 from zbench.attacks.candidates import Spent
 from zbench.attacks.toolkit.effort import Effort
-from zbench.attacks.toolkit.tokens import TemplatedPrompt, encode_inputs, token_table
-from zbench.phrases import phrase_pattern
-from zbench.training.flow import flow_points
+from zbench.attacks.toolkit.target_pictures import Pictures
+from zbench.attacks.toolkit.tokens import TemplatedPrompt, Where, encode_inputs, token_table
+from zbench.phrases import names_phrase, phrase_pattern
 from zbench.training.losses import mean_square
-from zbench.training.trajectories import Draw, TrajectoryBank, spread
+from zbench.training.trajectories import Draw, spread
 
 if TYPE_CHECKING:
     from zbench.attacks.context import Context
+    from zbench.concepts import Concept
     from zbench.model import Model
 
 
-def layout_for(model: Model, prompt: str, phrases: Sequence[str], vectors: int) -> TemplatedPrompt:
-    """A prompt with free places for a word wherever it names a phrase, or after it where it names none.
+def layout_for(
+    model: Model, prompt: str, phrases: Sequence[str], vectors: int, where: Where = "suffix"
+) -> TemplatedPrompt:
+    """A prompt with free places for a word wherever it names a phrase, or beside it where it names none.
 
     Args:
         model: The model.
         prompt: Without chat template.
         phrases: What the word stands for; overlapping ones give one place.
         vectors: Input embeddings of the word.
+        where: Of a prompt that names no phrase, before it or after it.
     """
     spans = sorted(match.span() for phrase in phrases for match in phrase_pattern(phrase).finditer(prompt))
+    if not spans:
+        return TemplatedPrompt.of(model, prompt).insert(where, vectors)
     pieces, end = [], 0
     for begin, stop in spans:
         if begin >= end:
             pieces.append(prompt[end:begin].rstrip())
         end = max(end, stop)
-    pieces.append(prompt[end:] if spans else prompt.rstrip())
-    pieces += [] if spans else [""]
+    pieces.append(prompt[end:])
     return TemplatedPrompt.laid_out(model, pieces, [vectors] * (len(pieces) - 1))
+
+
+def unrelated_captions(prompts: Sequence[str], concept: Concept) -> list[str]:
+    """Prompts of pictures, every other one replaced by a prompt to preserve that names no phrase.
+
+    A word that is learnt in the concept's own prompts alone leaves to them what else a picture needs: behind
+    a prompt without the concept it then says too little.
+    """
+    named = concept.phrases
+    others = [p for p in concept.preserve_prompts if not any(names_phrase(p, phrase) for phrase in named)]
+    if not others:
+        return list(prompts)
+    # The places change with every round of the prompts, so that each is spoken both ways.
+    distinct = len(set(prompts))
+    places = [index for index in range(len(prompts)) if (index % distinct + index // distinct) % 2]
+    spoken = list(prompts)
+    for place, chosen in zip(places, spread(others, len(places)), strict=True):
+        spoken[place] = others[chosen]
+    return spoken
 
 
 def captions_with(model: Model, layouts: Sequence[TemplatedPrompt], word: Tensor) -> list[Tensor]:
@@ -78,6 +102,7 @@ class Inversion:
 
     Attributes:
         checkpoints: One for every stretch of training that ended well.
+        untrained: The word before its first step, [vectors, d] float32.
         losses: Of every step.
         failure: Why training stopped, or an empty string.
     """
@@ -88,6 +113,8 @@ class Inversion:
         *,
         vectors: int,
         start: Literal["phrase", "anchor"],
+        captions: Literal["own", "mixed"],
+        where: Where,
         pictures: int,
         training_batch: int,
         learning_rate: float,
@@ -97,12 +124,14 @@ class Inversion:
         model, concept = context.model, context.concept
         self._effort, self._batch = Effort(model, 1), training_batch
         prompts = [concept.training_prompts[i] for i in spread(concept.training_prompts, pictures)]
+        spoken = unrelated_captions(prompts, concept) if captions == "mixed" else prompts
         seeds = [context.seed("picture", str(index)) for index in range(pictures)]
         with self._effort.measured():
-            self.bank = TrajectoryBank.sample(model, prompts, seeds, batch_size=training_batch)
-            self.layouts = [layout_for(model, prompt, concept.phrases, vectors) for prompt in prompts]
+            self.bank = Pictures.drawn(model, prompts, seeds, batch_size=training_batch)
+            self.layouts = [layout_for(model, each, concept.phrases, vectors, where) for each in spoken]
         text = concept.anchor if start == "anchor" else concept.phrases[0]
-        self.word = first_embeddings(model, text, vectors).requires_grad_()
+        self.untrained = first_embeddings(model, text, vectors)
+        self.word = self.untrained.clone().requires_grad_()
         self._optimiser = torch.optim.AdamW([self.word], lr=learning_rate, weight_decay=weight_decay)
         self._source = context.generator("points")
         self.checkpoints: list[Checkpoint] = []
@@ -132,7 +161,7 @@ class Inversion:
         return mean_square(model.velocity(points.latents, points.timesteps, captions), points.velocities)
 
     def _step(self, model: Model) -> None:
-        loss = self.loss(model, flow_points(self.bank, self._source, self._batch))
+        loss = self.loss(model, self.bank.flow_points(self._source, self._batch))
         [gradient] = torch.autograd.grad(loss, self.word)
         self._effort.encoded(self._batch)
         if not (torch.isfinite(loss) and torch.isfinite(gradient).all()):

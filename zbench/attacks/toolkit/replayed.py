@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _DONE = "done.json"
 
+REPLAYS = "replay"
+"""Name of the attack that replays; its folders repeat what others hold."""
+
 
 class _Line(BaseModel):
     """One line of a JSONL file."""
@@ -29,6 +32,7 @@ class _Line(BaseModel):
     prompt_id: str = Field(min_length=1)
     text: str = Field(min_length=1)
     label: str = "replayed"
+    flagged: bool = False
 
 
 class Replayed(BaseModel):
@@ -42,6 +46,7 @@ class Replayed(BaseModel):
         text: The payload, of a line of a file.
         source: The folder that holds the payload otherwise.
         number: Its place among the folder's candidates.
+        k: Number of its trial among those of its arm and prompt there.
     """
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
@@ -53,6 +58,12 @@ class Replayed(BaseModel):
     text: str | None = None
     source: StoredCandidates | None = None
     number: int = 0
+    k: int = 0
+
+    @property
+    def trial(self) -> tuple[Path | None, str, int]:
+        """What an attack's candidate and its control have in common: folder, prompt and number."""
+        return (self.source.folder if self.source else None, self.prompt_id, self.k)
 
     def payload(self) -> str | Tensor:
         """The text, or embeddings [L, D].
@@ -66,6 +77,32 @@ class Replayed(BaseModel):
         return payload  # type: ignore[no-any-return]
 
 
+Pair = tuple[Replayed, Replayed | None]
+"""A candidate, and the control's candidate of the same trial where there is one that can be replayed."""
+
+
+def read_pairs(path: Path, flagged: bool) -> dict[str, list[Pair]]:
+    """Prompt -> its candidates with their controls, equal candidates once.
+
+    Args:
+        path: Like that of `read_source`.
+        flagged: Likewise.
+
+    Raises:
+        ConfigurationError: Like `read_source`.
+    """
+    rows = read_source(path, flagged)
+    controls = {row.trial: row for row in rows if row.arm == "control"}
+    different: dict[tuple[str, str], Replayed] = {}
+    for row in rows:
+        if row.arm == "attack":
+            different.setdefault((row.prompt_id, row.sha256), row)
+    pairs: dict[str, list[Pair]] = {}
+    for row in different.values():
+        pairs.setdefault(row.prompt_id, []).append((row, controls.get(row.trial)))
+    return pairs
+
+
 def read_source(path: Path, flagged: bool) -> list[Replayed]:
     """Every candidate that can be tried on another erasure, in a fixed order.
 
@@ -76,10 +113,10 @@ def read_source(path: Path, flagged: bool) -> list[Replayed]:
     Raises:
         ConfigurationError: There is none, or the source is absent, truncated, altered or flagged.
     """
-    return list(_of_lines(path) if path.is_file() else _of_folders(path, flagged))
+    return list(_of_lines(path, flagged) if path.is_file() else _of_folders(path, flagged))
 
 
-def _of_lines(path: Path) -> Iterator[Replayed]:
+def _of_lines(path: Path, flagged: bool) -> Iterator[Replayed]:
     """The candidates of a JSONL file."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
@@ -96,6 +133,8 @@ def _of_lines(path: Path) -> Iterator[Replayed]:
             raise ConfigurationError(
                 f'{path}, line {number}: {why}; each line is {{"prompt_id": ..., "text": ...}}.'
             ) from error
+        if row.flagged and not flagged:
+            raise _must_stay_apart(f"{path}, line {number}")
         yield Replayed(
             arm="attack", prompt_id=row.prompt_id, label=row.label, sha256=text_hash(row.text), text=row.text
         )
@@ -106,20 +145,28 @@ def _of_folders(path: Path, flagged: bool) -> Iterator[Replayed]:
     found = False
     for folder in _stage_folders(path):
         source = _intact(folder)
+        # Replays of a run are what others of its folders hold already; with them a run replayed into itself
+        # would never be the same twice. One that is named itself is meant.
+        if source.attack == REPLAYS and folder != path:
+            continue
         if source.is_flagged and not flagged:
-            raise ConfigurationError(
-                f"{folder} holds flagged texts, which may be obscene: replay them only where such texts are "
-                "kept apart, on an nsfw concept of a model of photographs."
-            )
+            raise _must_stay_apart(str(folder))
         for number, row in enumerate(source.candidates):
             if row.kind in ("text", "embedding") and row.prompt_id is not None:
                 found = found or row.arm == "attack"
                 yield Replayed(
                     arm=row.arm, prompt_id=row.prompt_id, label=row.label, sha256=row.sha256,
-                    source=source, number=number,
+                    source=source, number=number, k=row.k,
                 )  # fmt: skip
     if not found:
         raise ConfigurationError(f"{path} holds no prompts or embeddings to replay (changed models are not).")
+
+
+def _must_stay_apart(what: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{what} holds flagged texts, which may be obscene: replay them only where such texts are kept "
+        "apart, on an nsfw concept of a model of photographs."
+    )
 
 
 def _stage_folders(path: Path) -> list[Path]:

@@ -20,8 +20,16 @@ if TYPE_CHECKING:
 NOTES = (
     "Nothing is fitted to the erasure: every erased model faces the same prompts.",
     "A prompt has as many candidates as it has wordings, at most `budget`; its control has as many.",
+    "Which names are looked for was read off the prompt sets, those of evaluation included, where they use "
+    "others than the concept's phrases; what stands in their place owes them nothing.",
 )
 """Notes that hold for all of them."""
+
+CONTROL = (
+    "the prompt itself with fresh noise, as often as it has wordings; where words were added to a prompt "
+    "that names nothing, the concept's plain phrase is"
+)
+"""What the control of those with frozen words does."""
 
 
 class TextAttack(Attack):
@@ -64,13 +72,18 @@ class TextAttack(Attack):
             for label, variant in variants:
                 yield Candidate(prompt.id, variant, label)
 
+    def plain(self, context: Context, text: str) -> str:
+        """What the control draws, as often as a prompt has variants: the prompt itself."""
+        return text
+
     def control(self, context: Context) -> Iterator[Candidate]:
-        """The prompt itself, as often as it has variants."""
+        """The plain prompt, as often as it has variants."""
         from zbench.attacks.candidates import Candidate
 
         for prompt in context.prompts:
+            plain = self.plain(context, prompt.text)
             for number in range(len(self.tried(context, prompt.text))):
-                yield Candidate(prompt.id, prompt.text, label=f"retry {number + 1}")
+                yield Candidate(prompt.id, plain, label=f"retry {number + 1}")
 
 
 class Rewording(TextAttack):
@@ -102,6 +115,12 @@ class Rewording(TextAttack):
         elif self.unnamed == "append":
             for label, words in rewriter.additions():
                 yield f"added {label}", _with_added(text, words)
+
+    def plain(self, context: Context, text: str) -> str:
+        """With the plain phrase where the attack adds words: what they replace, not what they bring."""
+        rewriter: Rewriter = context.shared
+        added = self.unnamed == "append" and not rewriter.spans(text)
+        return _with_added(text, rewriter.plain) if added else text
 
     def why_none(self, context: Context) -> str:
         """Nothing to reword, or nothing that may be shown to a model."""

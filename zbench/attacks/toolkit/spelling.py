@@ -22,8 +22,8 @@ _LOOK_ALIKE = {"a": "4", "e": "3", "i": "1", "l": "1", "o": "0", "s": "5", "u": 
 # Chinese signs and the variant (mostly the traditional form) that a reader takes for the same.
 _VARIANTS = dict(
     zip(
-        "裸剑血教球车飞塔铅笔鞋猫鱼毕莫伦雷高绿拥握爆伤脸纸鸟拉宾尔鲁苏凯由佩披",
-        "祼劍皿敎毬車飛墖鉛筆鞵貓魚畢茣倫畾髙緑擁幄瀑傷臉紙鳥啦賓爾魯蘇凱甴珮柀",
+        "裸剑教球车飞塔铅笔鞋猫鱼毕莫伦雷高绿拥握爆伤脸纸鸟拉宾尔鲁苏凯由佩披",
+        "祼劍敎毬車飛墖鉛筆鞵貓魚畢茣倫畾髙緑擁幄瀑傷臉紙鳥啦賓爾魯蘇凱甴珮柀",
         strict=True,
     )
 )
@@ -53,7 +53,8 @@ def affixed(phrase: str) -> dict[str, str]:
         "prefix-double": lambda word: word[0] + word,
     }
     latin: dict[str, Callable[[str], str]] = {
-        "suffix-s": lambda word: f"{word}s",
+        # No "s": a plural is a word that everybody knows.
+        "suffix-x": lambda word: f"{word}x",
         "prefix-x": lambda word: f"x{word}",
         "suffix-like": lambda word: f"{word}like",
     }
@@ -81,8 +82,8 @@ def _middle(word: str) -> int:
 
 def _swapped(word: str) -> str:
     """Two neighbours change places, those nearest to the middle that differ; first and last letters stay."""
-    if word.isascii() and len(word) < 4:
-        return word  # "gnu" is no slip of "gun"
+    if len(word) < (4 if word.isascii() else 3):
+        return word  # "gnu" is no slip of "gun", nor is "血流" one of "流血"
     edge = 1 if word.isascii() else 0
     places = [n for n in range(edge, len(word) - 1 - edge) if word[n] != word[n + 1]]
     if not places:

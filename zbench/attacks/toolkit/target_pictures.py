@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
+
+from zbench.training.losses import add_noise
+from zbench.training.trajectories import Draw, encode_each, noise_like
 
 if TYPE_CHECKING:
     from zbench.attacks.context import Context
@@ -35,15 +39,59 @@ def target_latents(context: Context, texts: Sequence[str]) -> Tensor:
     return drawn_latents(context.model, texts, [context.seed("target", p.id) for p in context.prompts])
 
 
-@torch.no_grad()
-def drawn_latents(model: Model, texts: Sequence[str], seeds: Sequence[int]) -> Tensor:
+@dataclass(frozen=True)
+class Pictures:
+    """The original's pictures of some prompts, to train on: latents as it finishes them, with its guidance.
+
+    Attributes:
+        prompts: The prompt of every picture.
+        embeddings: Its caption, as the original encodes it, [L_i, D] each.
+        latents: x0, [E, C, h, w] float32.
+        timesteps: Of the model's sampler, [steps].
+    """
+
+    prompts: tuple[str, ...]
+    embeddings: list[Tensor]
+    latents: Tensor
+    timesteps: Tensor
+
+    @classmethod
+    def drawn(
+        cls, model: Model, prompts: Sequence[str], seeds: Sequence[int], *, batch_size: int
+    ) -> Pictures:
+        """Draws them; the model has no edit attached."""
+        latents = drawn_latents(model, prompts, seeds, batch_size)
+        return cls(tuple(prompts), encode_each(model, prompts), latents, model.timesteps())
+
+    def flow_points(self, source: torch.Generator, batch: int) -> Draw:
+        """Pictures noised to levels of the sampler, and what flow matching asks for there, e - x0."""
+        entries = torch.randint(len(self.prompts), (batch,), generator=source)
+        steps = torch.randint(len(self.timesteps), (batch,), generator=source)
+        clean, times = self.latents[entries], self.timesteps[steps]
+        noise = noise_like(clean, source)
+        noised = add_noise(clean, noise, times)
+        embeddings = [self.embeddings[entry] for entry in entries.tolist()]
+        return Draw(noised, times, entries, steps, noise - clean, embeddings)
+
+
+def drawn_latents(
+    model: Model, texts: Sequence[str], seeds: Sequence[int], batch_size: int | None = None
+) -> Tensor:
     """Finished latents as the pipeline draws them, [N, C, h, w] float32.
 
     Args:
         model: The model as it is.
         texts: N prompts.
         seeds: N seeds of the noise.
+        batch_size: Pictures that are drawn at once; all of them if None.
     """
+    size = batch_size or max(1, len(texts))
+    starts = range(0, len(texts), size)
+    return torch.cat([_drawn(model, texts[at : at + size], seeds[at : at + size]) for at in starts])
+
+
+@torch.no_grad()
+def _drawn(model: Model, texts: Sequence[str], seeds: Sequence[int]) -> Tensor:
     guided = model.spec.guidance_scale > 0
     latents: Tensor = model.pipeline(
         prompt_embeds=model.encode(texts),
@@ -63,11 +111,12 @@ class NoiseSource:
 
     Args:
         context: Whose prompts it is for.
+        purpose: Of the noise; other purposes have other noise.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, purpose: str = "noise") -> None:
         self._shape, self._device = context.model.latent_shape(), context.model.device
-        self._sources = [context.generator("noise", prompt.id) for prompt in context.prompts]
+        self._sources = [context.generator(purpose, prompt.id) for prompt in context.prompts]
 
     def draw(self, count: int) -> Tensor:
         """Standard normal, [N, count, C, h, w] float32."""

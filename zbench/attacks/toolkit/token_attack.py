@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from zbench.attacks.toolkit.tokens import TemplatedPrompt
 
 _TRIES = 100
+
+_PART = 16
+"""Steps whose points are in memory at once: they are made while the model is the original."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class TokenAttack(Attack):
 
     @abstractmethod
     def points(self, context: Context, goal: Goal) -> Iterable[Points]:
-        """Points of the next `iterations` steps; called while the model is the original."""
+        """Points of the next `iterations` steps; each is made while the model is the original."""
 
     @property
     def offers_text(self) -> bool:
@@ -101,6 +105,7 @@ class TokenAttack(Attack):
         for number in range(1, self.budget + 1):
             with effort.measured():
                 self._descend(context, descent, goal, number)
+                effort.encoded(self._settle(context, descent, goal))
             effort.encoded(self.iterations * len(descent.live))
             yield from self._offers(context, descent, effort.spent, told)
 
@@ -130,12 +135,18 @@ class TokenAttack(Attack):
         return Goal(texts, target_latents(context, texts), NoiseSource(context))
 
     def _descend(self, context: Context, descent: Descent, goal: Goal, number: int) -> None:
-        points = self.points(context, goal)
-        with context.erased() as model:
-            for done, here in enumerate(points, start=(number - 1) * self.iterations + 1):
-                descent.step(model, here)
-                if context.progress is not None:
-                    context.progress(done, self.budget * self.iterations)
+        points, done = iter(self.points(context, goal)), (number - 1) * self.iterations
+        while part := list(islice(points, _PART)):
+            with context.erased() as model:
+                for here in part:
+                    descent.step(model, here)
+                    done += 1
+                    if context.progress is not None:
+                        context.progress(done, self.budget * self.iterations)
+
+    def _settle(self, context: Context, descent: Descent, goal: Goal) -> int:
+        """Chooses what is offered after a stretch of steps; returns how many texts it encoded."""
+        return 0
 
     def _offers(self, context: Context, descent: Descent, spent: Any, told: set[int]) -> Iterator[Candidate]:
         from zbench.attacks.candidates import Candidate
@@ -151,7 +162,7 @@ class TokenAttack(Attack):
 
     def _payloads(self, context: Context, descent: Descent) -> list[Any]:
         """A candidate's payload for every prompt."""
-        words = descent.tokens.answer()
+        words = descent.tokens.answer() if descent.chosen is None else descent.chosen
         return [layout.text(row) for layout, row in zip(descent.layouts, words, strict=True)]
 
     def _vocabulary(self, context: Context, layouts: list[TemplatedPrompt]) -> Vocabulary:

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from zbench.attacks.toolkit.free_text import FreeText, measured
 from zbench.attacks.toolkit.tokens import encode_inputs, ordinary_tokens, token_table
+from zbench.attacks.toolkit.wordings import other_names
 from zbench.training.candidates import template_rows
 
 if TYPE_CHECKING:
@@ -23,8 +24,9 @@ SHORTEST_PART = 3
 
 
 def tokens_without(model: Model, concept: Concept) -> Tensor:
-    """Ordinary tokens that neither hold a word of the concept's phrases nor are a part of one, [m]."""
-    banned = {word for phrase in concept.phrases for word in phrase.lower().split()}
+    """Ordinary tokens that neither hold a word of the concept's names nor are a part of one, [m]."""
+    names = (*concept.phrases, *other_names(concept.name, model.spec.domain))
+    banned = {word for name in names for word in name.lower().split()}
     allowed = ordinary_tokens(model)
     texts = [model.pipeline.tokenizer.decode([token]).strip().lower() for token in allowed.tolist()]
     return allowed[torch.tensor([not any(_hints_at(text, word) for word in banned) for text in texts])]
@@ -129,7 +131,8 @@ class TokenSearch:
         """Texts that differ from the best one in one place each, places taking turns, [n, L]."""
         source, count = self._sources[index], self._replacements
         best = slopes.topk(self._top_k, dim=1, largest=False).indices
-        places = torch.arange(count) * len(slopes) // count
+        # Fewer replacements than places begin elsewhere each time, or some places would never change.
+        places = (torch.arange(count) * len(slopes) // count + self._iteration) % len(slopes)
         ranks = torch.randint(self._top_k, (count,), generator=source)
         tokens = self._texts.allowed[best[places, ranks]]
         rows = self.words[index].repeat(count, 1).scatter(1, places[:, None], tokens[:, None])

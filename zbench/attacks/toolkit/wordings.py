@@ -123,6 +123,11 @@ class Rewriter:
             label = " + ".join(dict.fromkeys(key for key, _ in chosen))
             yield label, _replaced(text, matches, [words for _, words in chosen])
 
+    @property
+    def plain(self) -> str:
+        """The phrase that `additions` reword."""
+        return self.phrases[0][0]
+
     def additions(self) -> tuple[Option, ...]:
         """What may be added to a text that names no phrase: the options of the file's first phrase."""
         return self.phrases[0][1]
