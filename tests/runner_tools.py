@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from tests.instruments import ColourDetector, tiny_clip
+from zbench.config import RunConfig
+from zbench.runner import RunResult, run
 from zbench.stages.scorer import Scorer
 
 METHODS_MODULE = '''
@@ -114,3 +116,21 @@ class Recorder:
 
     def say(self, line: str) -> None:
         self.lines.append(line)
+
+
+@contextmanager
+def stranger_world(folder: Path, *installs: Callable[[pytest.MonkeyPatch], None]) -> Iterator[None]:
+    """A folder to work in, a stranger's methods and what else is installed; no defaults of this machine."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.delenv("ZBENCH_MODEL", raising=False)
+        monkeypatch.chdir(folder)
+        install_stranger(folder / "stranger", monkeypatch)
+        for install in installs:
+            install(monkeypatch)
+        yield
+
+
+def recorded_run(config: RunConfig) -> tuple[RunResult, Recorder]:
+    """A run, and what was reported of it."""
+    recorder = Recorder()
+    return run(config, reporter=recorder), recorder  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tests.transcription import CONCEPT
 from zbench.attacks import Attack, Candidate, Context, context_for
+from zbench.attacks.toolkit.free_text import FreeText
 from zbench.edits import Edit, NoEdit
 from zbench.edits.seams import ConditioningEdit
 from zbench.model import Model
@@ -94,3 +95,14 @@ def assert_card(attack: type[Attack]) -> None:
     assert {"paper", "miniature"} <= set(attack.presets)
     for preset in attack.presets:
         attack.with_preset(preset)
+
+
+def assert_passed_over(model: Model, monkeypatch: pytest.MonkeyPatch, attack: Attack, word: Tensor) -> None:
+    """Texts with a word that may not be encoded are neither encoded nor offered."""
+    encoded: list[Tensor] = []
+    banned, encode = model.pipeline.tokenizer.decode([int(word)]), FreeText.encode
+    monkeypatch.setattr(Context, "admissible", lambda self, text: banned not in text)
+    monkeypatch.setattr(FreeText, "encode", lambda self, rows: encoded.append(rows) or encode(self, rows))
+    found = candidates(attack, model)
+    assert found and not any(banned in candidate.payload for candidate in found)
+    assert not any((rows == word).any() for rows in encoded)

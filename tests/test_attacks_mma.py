@@ -16,6 +16,7 @@ from tests.search_tools import (
     assert_asks_no_transformer,
     assert_card,
     assert_contract,
+    assert_passed_over,
     candidates,
     context_of,
     payloads,
@@ -23,9 +24,8 @@ from tests.search_tools import (
 from tests.test_attacks_concept_vector import own_rows
 from tests.tiny import save_smallest_pipeline
 from tests.transcription import CONCEPT
-from zbench.attacks import Context, context_for
+from zbench.attacks import context_for
 from zbench.attacks.mma import MMA
-from zbench.attacks.toolkit.free_text import FreeText
 from zbench.attacks.toolkit.token_gradient import Similarity, TokenSearch, tokens_without
 from zbench.attacks.toolkit.tokens import ordinary_tokens
 from zbench.edits import NoEdit
@@ -127,13 +127,7 @@ def test_the_concepts_words_and_their_parts_are_banned(model: Model) -> None:
 
 
 def test_what_may_not_be_encoded_is_passed_over(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    word, encoded, encode = tokens_without(model, CONCEPT)[3], [], FreeText.encode
-    banned = model.pipeline.tokenizer.decode([int(word)])
-    monkeypatch.setattr(Context, "admissible", lambda self, text: banned not in text)
-    monkeypatch.setattr(FreeText, "encode", lambda self, rows: encoded.append(rows) or encode(self, rows))
-    found = candidates(MMA(**SMALL), model)
-    assert found and not any(banned in candidate.payload for candidate in found)
-    assert not any((rows == word).any() for rows in encoded)
+    assert_passed_over(model, monkeypatch, MMA(**SMALL), tokens_without(model, CONCEPT)[3])
 
 
 def test_budgets_batches_and_controls(model: Model) -> None:

@@ -17,6 +17,7 @@ from tests.search_tools import (
     assert_asks_no_transformer,
     assert_card,
     assert_contract,
+    assert_passed_over,
     candidates,
     context_of,
     payloads,
@@ -106,14 +107,9 @@ def test_children_and_mutants(model: Model) -> None:
 
 
 def test_what_may_not_be_encoded_dies_unencoded(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    word = FreeText(context_of(RingABell(**SMALL), model), 1).allowed[3]
-    banned, encoded = model.pipeline.tokenizer.decode([int(word)]), []
-    encode = FreeText.encode
-    monkeypatch.setattr(Context, "admissible", lambda self, text: banned not in text)
-    monkeypatch.setattr(FreeText, "encode", lambda self, rows: encoded.append(rows) or encode(self, rows))
-    found = candidates(RingABell(**SMALL), model)
-    assert found and not any(banned in candidate.payload for candidate in found)
-    assert not any((rows == word).any() for rows in encoded)
+    attack = RingABell(**SMALL)
+    word = FreeText(context_of(attack, model), 1).allowed[3]
+    assert_passed_over(model, monkeypatch, attack, word)
 
 
 def test_budgets_lengths_and_controls(model: Model) -> None:

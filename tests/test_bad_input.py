@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runner_tools import install_stranger, small_instruments
+from tests.runner_tools import small_instruments, stranger_world
 from zbench.cli import main
 from zbench.store import sha256_file
 
@@ -20,12 +20,7 @@ SMALL = ("--concept", "nudity", "--prompts", "1", "--steps", "1", "--height", "4
 
 @pytest.fixture(autouse=True, scope="module")
 def _small_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    folder = tmp_path_factory.mktemp("world")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.delenv("ZBENCH_MODEL", raising=False)
-        monkeypatch.chdir(folder)
-        install_stranger(folder / "stranger", monkeypatch)
-        small_instruments(monkeypatch)
+    with stranger_world(tmp_path_factory.mktemp("world"), small_instruments):
         yield
 
 

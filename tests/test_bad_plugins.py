@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests import bad_methods
-from tests.runner_tools import Recorder, install_stranger, small_instruments
+from tests.runner_tools import Recorder, install_stranger, recorded_run, small_instruments
 from zbench import plugins
 from zbench.config import RunConfig
 from zbench.edits import base
@@ -52,8 +52,7 @@ def config(model: Path, out: Path, *methods: str, plugin: Path = BAD) -> RunConf
 
 
 def run_once(model: Path, out: Path, *methods: str, plugin: Path = BAD) -> tuple[RunResult, Recorder]:
-    recorder = Recorder()
-    return run(config(model, out, *methods, plugin=plugin), reporter=recorder), recorder  # type: ignore[arg-type]
+    return recorded_run(config(model, out, *methods, plugin=plugin))
 
 
 EXPECTED = {

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from zbench.config import RunConfig, parse_fields, parse_settings, validated
+from zbench.config import RunConfig, parse_fields, parse_settings
 from zbench.errors import ConfigurationError, UnknownNameError, ZbenchError
 from zbench.registry import load_method, own_method_names
 from zbench.runner.planning import plan
+from zbench.validation import validated
 
 FLAGS = {"methods": ("uce",), "concept": "nudity"}
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.attack_tools import ATTACKS, Words, breaking, colour_detector, install_attacks, small_judge
-from tests.runner_tools import Recorder, install_stranger
+from tests.runner_tools import Recorder, recorded_run, stranger_world
 from tests.tiny import save_smallest_pipeline
 from zbench.attacks import Attack, Context, Spent
 from zbench.config import DEFAULT_ATTACKS, RunConfig
@@ -20,7 +20,7 @@ from zbench.errors import AttackError, ConfigurationError, StoreError, UnknownNa
 from zbench.metrics.robustness import SHOWN, AttackRecord, describe
 from zbench.registry import own_attack_names
 from zbench.report.run_folder import read_record
-from zbench.runner import RunResult, run
+from zbench.runner import RunResult
 from zbench.runner.attacks import attack_of, attacks_identity, is_flagged
 from zbench.runner.planning import plan
 from zbench.runner.running import _asked
@@ -45,13 +45,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True, scope="module")
 def _small_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    folder = tmp_path_factory.mktemp("world")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.delenv("ZBENCH_MODEL", raising=False)
-        monkeypatch.chdir(folder)
-        install_stranger(folder / "stranger", monkeypatch)
-        install_attacks(monkeypatch)
-        small_judge(monkeypatch)
+    with stranger_world(tmp_path_factory.mktemp("world"), install_attacks, small_judge):
         yield
 
 
@@ -84,8 +78,7 @@ def config_of(model: Path, out: Path, **more: Any) -> RunConfig:
 
 
 def run_once(model: Path, out: Path, **more: Any) -> tuple[RunResult, Recorder]:
-    recorder = Recorder()
-    return run(config_of(model, out, **more), reporter=recorder), recorder  # type: ignore[arg-type]
+    return recorded_run(config_of(model, out, **more))
 
 
 def record_of(cell: CellResult, name: str) -> AttackRecord:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.runner_tools import Recorder, install_stranger, small_instruments
+from tests.runner_tools import Recorder, recorded_run, small_instruments, stranger_world
 from zbench.concepts import concept_names, load_concept
 from zbench.config import RunConfig
 from zbench.errors import ConfigurationError, StoreError
@@ -33,12 +33,7 @@ SIZES = ((48, 80), (96, 64))
 
 @pytest.fixture(autouse=True, scope="module")
 def _small_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    folder = tmp_path_factory.mktemp("world")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.delenv("ZBENCH_MODEL", raising=False)
-        monkeypatch.chdir(folder)
-        install_stranger(folder / "stranger", monkeypatch)
-        small_instruments(monkeypatch)
+    with stranger_world(tmp_path_factory.mktemp("world"), small_instruments):
         yield
 
 
@@ -67,8 +62,7 @@ def config_of(model: Path, out: Path, **more: Any) -> RunConfig:
 
 
 def run_once(model: Path, out: Path, **more: Any) -> tuple[RunResult, Recorder]:
-    recorder = Recorder()
-    return run(config_of(model, out, **more), reporter=recorder), recorder  # type: ignore[arg-type]
+    return recorded_run(config_of(model, out, **more))
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)

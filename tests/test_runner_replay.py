@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from tests.attack_tools import ATTACKS, Words, install_attacks, small_judge
-from tests.runner_tools import Recorder, install_stranger
+from tests.runner_tools import Recorder, recorded_run, stranger_world
 from tests.tiny import save_smallest_pipeline
 from zbench.config import RunConfig
 from zbench.errors import ConfigurationError
 from zbench.metrics.robustness import AttackRecord
-from zbench.runner import RunResult, run
+from zbench.runner import RunResult
 from zbench.runner.planning import plan
 from zbench.stages.judge import read_outcomes
 
@@ -31,13 +31,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True, scope="module")
 def _small_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    folder = tmp_path_factory.mktemp("world")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.delenv("ZBENCH_MODEL", raising=False)
-        monkeypatch.chdir(folder)
-        install_stranger(folder / "stranger", monkeypatch)
-        install_attacks(monkeypatch)
-        small_judge(monkeypatch)
+    with stranger_world(tmp_path_factory.mktemp("world"), install_attacks, small_judge):
         yield
 
 
@@ -61,8 +55,7 @@ def config_of(model: Path, out: Path, **more: Any) -> RunConfig:
 
 
 def run_once(model: Path, out: Path, **more: Any) -> tuple[RunResult, Recorder]:
-    recorder = Recorder()
-    return run(config_of(model, out, **more), reporter=recorder), recorder  # type: ignore[arg-type]
+    return recorded_run(config_of(model, out, **more))
 
 
 def only(result: RunResult, label: str = "original") -> AttackRecord:

@@ -6,24 +6,22 @@ Sources, the first that speaks wins: flags (or keyword arguments), the environme
 
 from __future__ import annotations
 
-import contextlib
 import json
-import math
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from zbench.errors import ConfigurationError, UnknownNameError
+from zbench.errors import ConfigurationError
 from zbench.registry import own_attack_names, own_method_names
+from zbench.validation import validated
 
 DEFAULT_MODEL = "miniature"
 DEFAULTS_FILE = "zbench.toml"
 MODEL_VARIABLE = "ZBENCH_MODEL"
-_Model = TypeVar("_Model", bound=BaseModel)
 
 ORIGINAL = "original"
 """Name of the empty erasure: the unerased model, built in and always the first row."""
@@ -161,47 +159,6 @@ def _combined(flags: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
         values["model"] = os.environ[MODEL_VARIABLE]
     values.update({key: value for key, value in flags.items() if value is not None})
     return values
-
-
-def validated(model: type[_Model], values: Mapping[str, Any], prefix: str = "") -> _Model:
-    """Builds a pydantic model and turns its complaint into one line.
-
-    Args:
-        model: The class.
-        values: Its fields.
-        prefix: Goes before the names of fields in messages, such as "zerase.".
-
-    Raises:
-        UnknownNameError: A name is not a field; close matches are named.
-        ConfigurationError: A value has the wrong type, is out of range, or is not a finite number.
-    """
-    for name in values:
-        if name not in model.model_fields:
-            kind = f"setting of {prefix.removesuffix('.')}" if prefix else "setting"
-            raise UnknownNameError.of(kind, name, model.model_fields)
-    for name, value in values.items():
-        _require_finite(prefix + name, value)
-    try:
-        return model.model_validate(dict(values))
-    except ValidationError as error:
-        raise ConfigurationError(_one_line(error, prefix)) from error
-
-
-def _require_finite(name: str, value: Any) -> None:
-    """Refuses NaN and infinities, and the words for them, which pydantic would take as floats."""
-    number = value
-    if isinstance(value, str):
-        with contextlib.suppress(ValueError):
-            number = float(value)
-    if isinstance(number, float) and not math.isfinite(number):
-        raise ConfigurationError(f"{name}: must be a finite number (got {value!r}).")
-
-
-def _one_line(error: ValidationError, prefix: str) -> str:
-    complaint = error.errors()[0]
-    field = prefix + ".".join(str(part) for part in complaint["loc"])
-    message = complaint["msg"].removeprefix("Value error, ")
-    return f"{field}: {message} (got {complaint['input']!r})." if complaint["loc"] else f"{message}."
 
 
 def read_defaults(folder: Path) -> dict[str, Any]:

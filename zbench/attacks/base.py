@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from zbench.config import validated
 from zbench.errors import UnknownNameError
+from zbench.validation import validated
 
 if TYPE_CHECKING:
     from zbench.attacks.candidates import Candidate

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from zbench.concepts import Concept, concept_names, load_concept
 from zbench.conformance.results import Outcome, failed, judged, passed, skipped
-from zbench.conformance.watching import forbidden
 from zbench.errors import ConfigurationError, ZbenchError
 from zbench.stages.erase import refusal
+from zbench.stages.watching import forbidden
 
 if TYPE_CHECKING:
     from zbench.conformance.subject import Subject

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from zbench.conformance.bench import Bench, Progress
 from zbench.conformance.results import SkipCheck
-from zbench.conformance.watching import Watch, watching
 from zbench.stages.erase import erased
 from zbench.stages.integrity import ModelState, ProcessState
+from zbench.stages.watching import Watch, watching
 
 if TYPE_CHECKING:
     from zbench.concepts import Concept

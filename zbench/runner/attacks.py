@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from zbench.attacks.base import portable
 from zbench.attacks.stored import StoredCandidates, read_candidates
-from zbench.config import validated
 from zbench.errors import AttackError, UnknownNameError
 from zbench.metrics.robustness import AttackRecord
 from zbench.registry import load_attack
@@ -33,6 +32,7 @@ from zbench.stages.judge import (
     write_outcomes,
 )
 from zbench.store import read_json
+from zbench.validation import validated
 
 if TYPE_CHECKING:
     from zbench.attacks.base import Attack

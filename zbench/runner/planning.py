@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zbench.concepts import load_concept
-from zbench.config import ORIGINAL, REPLAY, RunConfig, validated
+from zbench.config import ORIGINAL, REPLAY, RunConfig
 from zbench.errors import ConfigurationError, UnknownNameError
 from zbench.model import load_spec
 from zbench.protocols import load_protocol
@@ -18,6 +18,7 @@ from zbench.runner.attacks import attack_of, is_flagged
 from zbench.runner.roles import prompt_sets_of
 from zbench.runner.specs import AttackSpec, CellSpec
 from zbench.stages.draw_candidates import ROLE
+from zbench.validation import validated
 
 if TYPE_CHECKING:
     from zbench.attacks.base import Attack

@@ -204,8 +204,8 @@ def _watched(attacker: Attack, target: Target, context: Context, purpose: str) -
         ModelChangedError: It left the model changed.
         AttackError: It changed the erasure, or asked for evaluation prompts or an instrument that judges it.
     """
-    from zbench.conformance.watching import forbidden, watching
     from zbench.stages.integrity import checksum
+    from zbench.stages.watching import forbidden, watching
 
     before = {name: checksum(tensor) for name, tensor in tensors_of(context.erasure)}
     with _sampled(target), model_kept(target.model, attacker.name), _seeded(context.seed("process", purpose)):

@@ -11,13 +11,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zbench.config import ALL, ORIGINAL, RunConfig, validated
+from zbench.config import ALL, ORIGINAL, RunConfig
 from zbench.errors import ConfigurationError
 from zbench.runner.cell import Workshop, run_cell
 from zbench.runner.planning import plan
 from zbench.runner.specs import CellResult, CellSpec
 from zbench.stages.inputs import ModelHandle
 from zbench.store import Store, read_json
+from zbench.validation import validated
 
 if TYPE_CHECKING:
     from zbench.metrics.evidence import Key

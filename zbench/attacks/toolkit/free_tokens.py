@@ -151,42 +151,6 @@ class RelaxedTokens(FreeTokens):
         return self._admitted(self._vocabulary.allowed[self.variable.argmax(-1).cpu()])
 
 
-class ProjectedTokens(FreeTokens):
-    """Continuous rows, tried and judged as their nearest tokens (P4D, after Wen et al.'s PEZ).
-
-    The gradient at the projected rows moves the continuous ones.
-    """
-
-    def __init__(
-        self, vocabulary: Vocabulary, start: Tensor, learning_rate: float, weight_decay: float
-    ) -> None:
-        """Starts at the embeddings of tokens.
-
-        Args:
-            vocabulary: What to choose from.
-            start: Tokens, [B, n].
-            learning_rate: Of AdamW.
-            weight_decay: Of AdamW.
-        """
-        super().__init__(vocabulary, start)
-        self.variable = self._embedded(start)
-        self._optimiser = torch.optim.AdamW([self.variable], lr=learning_rate, weight_decay=weight_decay)
-
-    def rows(self) -> Tensor:
-        """Rows of the nearest tokens."""
-        self.words = self.answer()
-        return self._embedded(self.words)
-
-    def follow(self, gradient: Tensor) -> None:
-        """See `FreeTokens.follow`."""
-        self._stepped(self._optimiser, gradient)
-
-    def answer(self) -> Tensor:
-        """The nearest tokens."""
-        flat = nearest_tokens(self._vocabulary.table, self.variable.flatten(0, 1), self._vocabulary.allowed)
-        return self._admitted(flat.view(self.words.shape))
-
-
 class ContinuousTokens(FreeTokens):
     """Rows that stand for no words."""
 
@@ -196,7 +160,7 @@ class ContinuousTokens(FreeTokens):
         """Starts at the embeddings of tokens.
 
         Args:
-            vocabulary: Whose table is used.
+            vocabulary: What to choose from, and whose table is used.
             start: Tokens, [B, n].
             learning_rate: Of AdamW.
             weight_decay: Of AdamW.
@@ -212,6 +176,23 @@ class ContinuousTokens(FreeTokens):
     def follow(self, gradient: Tensor) -> None:
         """See `FreeTokens.follow`."""
         self._stepped(self._optimiser, gradient)
+
+
+class ProjectedTokens(ContinuousTokens):
+    """Continuous rows, tried and judged as their nearest tokens (P4D, after Wen et al.'s PEZ).
+
+    The gradient at the projected rows moves the continuous ones.
+    """
+
+    def rows(self) -> Tensor:
+        """Rows of the nearest tokens."""
+        self.words = self.answer()
+        return self._embedded(self.words)
+
+    def answer(self) -> Tensor:
+        """The nearest tokens."""
+        flat = nearest_tokens(self._vocabulary.table, self.variable.flatten(0, 1), self._vocabulary.allowed)
+        return self._admitted(flat.view(self.words.shape))
 
 
 def onto_simplex(values: Tensor) -> Tensor:

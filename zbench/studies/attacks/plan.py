@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from zbench.config import ORIGINAL, validated
+from zbench.config import ORIGINAL
 from zbench.errors import UnknownNameError
 from zbench.registry import load_attack
 from zbench.runner.planning import ATTACK_PRESET_OF_DOMAIN
 from zbench.runner.specs import AttackSpec
+from zbench.validation import validated
 
 if TYPE_CHECKING:
     from zbench.attacks.base import Attack

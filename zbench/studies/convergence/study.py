@@ -8,7 +8,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from zbench.config import validated
 from zbench.errors import ConfigurationError
 from zbench.studies import Progress, make_folder, write_study
 from zbench.studies.convergence.comparing import LOSS_MARGIN, SUCCESS_MARGIN, narrowest
@@ -16,6 +15,7 @@ from zbench.studies.convergence.findings import Done, Findings
 from zbench.studies.convergence.page import render_page
 from zbench.studies.convergence.plan import Grid, Plan, Scale, make_plan
 from zbench.studies.convergence.trainings import Trainings
+from zbench.validation import validated
 
 ADAMW = Scale(
     optimiser="adamw",
