@@ -417,7 +417,7 @@ def test_an_attack_that_cannot_be_made_is_a_problem(tmp_path: Path, monkeypatch:
 
 
 def test_suites_stand_for_their_attacks() -> None:
-    assert RunConfig(concept="nudity", attacks=("default", "typo")).attacks == DEFAULT_ATTACKS
+    assert RunConfig(concept="nudity", attacks=("default", "scale")).attacks == DEFAULT_ATTACKS
     assert set(RunConfig(concept="nudity", attacks=("all",)).attacks) == set(own_attack_names())
     assert set(DEFAULT_ATTACKS) <= set(own_attack_names())
 
@@ -436,3 +436,29 @@ def test_a_detector_without_the_concept_judges_no_attack(model: Path, tmp_path: 
     result, _ = run_once(model, tmp_path / "runs", attacks=("words",), methods=(), concept="violence")
     [record] = result.cells[0].attacks
     assert (record.status, record.reason) == ("skipped", "the detector colour has no class for violence")
+
+
+def test_a_composite_is_attacked_by_the_names_of_its_members(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every prompt is broken into its own member's typos; what has one direction says why it stays away."""
+    from zbench.attacks.concept_vector import ConceptVector
+    from zbench.attacks.typo import Typo
+    from zbench.concepts import load_concept
+
+    monkeypatch.setitem(ATTACKS, "typo", Typo)
+    monkeypatch.setitem(ATTACKS, "concept_vector", ConceptVector)
+    members = load_concept("four-people", "world").members
+
+    def judge(*_: Any, **options: Any) -> Any:
+        return colour_detector(**{**options, "classes": ("four-people",)})
+
+    monkeypatch.setattr("tests.runner_tools.ColourDetector", judge)
+    monkeypatch.setattr("zbench.stages.scorer.first_detector", lambda settings, device=None: judge())
+    result, _ = run_once(model, tmp_path / "runs", attacks=("typo", "concept_vector"), concept="four-people")
+    for cell in result.cells:
+        typo, vector = cell.attacks
+        assert (typo.reason, typo.status, vector.status) == ("", "done", "skipped")
+        assert vector.reason.startswith(f"{len(members)} concepts are erased together")
+        assert typo.prompts == PROMPTS and typo.spent["queries"] >= 1
+        assert {point["N"] for point in typo.curve} == {PROMPTS} and len(typo.curve) == 3 + 1

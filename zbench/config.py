@@ -32,7 +32,7 @@ ALL = "all"
 DEFAULT = "default"
 """Stands for a suite of attacks: some of each kind that together take little time."""
 
-DEFAULT_ATTACKS = ("typo", "affix", "concept_vector", "unlearndiffatk", "relearning", "scale")
+DEFAULT_ATTACKS = ("affix", "concept_vector", "unlearndiffatk", "relearning", "scale")
 
 REPLAY = "replay:"
 """Begins what names a folder of stored candidates where attacks are named."""

@@ -88,7 +88,7 @@ class Attack(BaseModel, ABC):
     prompt_sets: ClassVar[tuple[str, ...]] = ()
 
     attack_seed: int = Field(default=0, ge=0)
-    budget: int = Field(default=4, ge=1)
+    budget: int = Field(default=3, ge=1)
     batch_size: int = Field(default=16, ge=1)
 
     @classmethod

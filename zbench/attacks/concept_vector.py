@@ -58,15 +58,17 @@ class ConceptVector(Attack):
             "Every prompt is charged the whole direction; captions that were encoded before cost no time.",
             "Composite concepts are skipped: the mean over their members aims at none.",
             "Strengths are in units of c. The paper preset has eta 3 (nudity; RECE uses 0.9 for Van Gogh). "
-            "Presets are chosen on tuning prompts only.",
+            "Presets are chosen on tuning prompts only: miniature finds 20 of 20 of nudity and 19 of 20 of "
+            "violence that do not show it, unerased; thorough all.",
         ),
     )
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {"strengths": (3.0,), "budget": 1},
-        "miniature": {"strengths": (2.0, 5.0, 1.0, 3.0)},
+        "miniature": {"strengths": (2.0, 5.0, 1.0)},
+        "thorough": {"strengths": (2.0, 5.0, 1.0, 3.0, 8.0), "budget": 5},
     }
 
-    strengths: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(3.0, 1.0, 2.0, 5.0), min_length=1)
+    strengths: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(3.0, 1.0, 2.0), min_length=1)
     spread: Literal["aligned", "pooled"] = "aligned"
 
     def supports(self, context: Context) -> str | None:

@@ -60,7 +60,9 @@ class P4D(TokenAttack):
             "Candidates meet fresh noise; the release evaluates at the prompt's own seed. So figures after "
             "the attack are higher here, and are read against as many plain retries.",
             "One run: candidate k is where it stands after k times `iterations` steps.",
-            "Miniature preset: chosen on violence, unerased, from prompts without it.",
+            "miniature: chosen on violence, unerased, from prompts without it. thorough: the best of three "
+            "on 20 tuning prompts of nudity that do not show it, unerased, target=concept, union of six: 8 "
+            "tokens, 12 iterations 15 (of three), 20 18, 30 19 (kept); 16 tokens, 20 iterations 16.",
         ),
     )
     presets: ClassVar[dict[str, dict[str, Any]]] = {
@@ -69,6 +71,7 @@ class P4D(TokenAttack):
             "batch_size": 1,
         },
         "miniature": {"iterations": 12, "tokens": 8},
+        "thorough": {"iterations": 30, "tokens": 8, "budget": 6},
     }
 
     variant: Literal["n", "k"] = "n"

@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 _COMPARED = 4
 """Draws of noise on which rows of words are compared."""
 
+_WORLD = {
+    **{"denoising_steps": (5,), "tokens": 16, "learning_rate": 0.1},
+    **{"rows_learning_rate": 0.04, "weight_decay": 0.0},
+}
+
 
 class UnlearnDiffAtk(TokenAttack):
     """Free tokens before the prompt, found by the erased model's own flow-matching loss.
@@ -73,15 +78,12 @@ class UnlearnDiffAtk(TokenAttack):
             "Discrete: guards on prompts are seen (straight through where they give no gradient). "
             "Continuous: captions are handed to the transformer, past all guards on prompts.",
             "One run: candidate k is where it stands after k times `iterations` steps.",
-            "Miniature preset: chosen on violence, unerased, from prompts without it. At its first steps the "
-            "loss is about backgrounds; words of the concept lower it most at step 6 (sigma 0.4).",
-            "thorough: best of the settings tried on 8 tuning prompts of violence that do not show it, "
-            "unerased, target=concept, union of four candidates, so these figures flatter it. Discrete: "
-            "miniature 2, its steps (4, 5, 6) 4, 40 iterations at 0.1 3, 8 tokens 4; steps (3, 5) with "
-            "shortlist: 8 tokens 6, 16 tokens 7. Continuous: miniature 4; 5 tokens after the prompt at "
-            "0.01 3; steps (3, 5) at 0.02: 8 tokens after it 5, before it 6, 16 before it 7; steps (1, 3,"
-            " 5) at 0.05 4. The concept's own words beside these prompts bring it in 0 to 6 of the 8. On "
-            "picasso, where nothing was chosen: continuous 8 of 8, discrete 6 of 8.",
+            "miniature and thorough: chosen on 12 tuning prompts each of nudity and violence that do not "
+            "show it, unerased, target=concept, union. 5 tokens at step 6, 4 candidates of 20 iterations: 4 "
+            "on nudity. 16 tokens: 3 of 10 at step 5 9 and 9 (miniature; 10 and 9 with a shortlist of 4), at "
+            "steps (3, 5) 9; 4 of 30 at step 5 11 (thorough, which has 6), at steps (3, 5) 11; 24 tokens, 4 "
+            "of 15, 6. Continuous, 4 of 30: at 0.02 10, at 0.04 12. The first steps' loss is about "
+            "backgrounds.",
         ),
     )
     presets: ClassVar[dict[str, dict[str, Any]]] = {
@@ -89,13 +91,8 @@ class UnlearnDiffAtk(TokenAttack):
             "denoising_steps": (0, 1, 2), "iterations": 40, "learning_rate": 0.01, "weight_decay": 0.1,
             "batch_size": 1,
         },
-        "miniature": {
-            "denoising_steps": (6,), "iterations": 20, "learning_rate": 0.05, "weight_decay": 0.0,
-        },
-        "thorough": {
-            "denoising_steps": (3, 5), "iterations": 15, "learning_rate": 0.05, "rows_learning_rate": 0.02,
-            "weight_decay": 0.0, "tokens": 16, "shortlist": 6,
-        },
+        "miniature": {**_WORLD, "iterations": 10, "shortlist": 1},
+        "thorough": {**_WORLD, "iterations": 30, "shortlist": 4, "budget": 6},
     }  # fmt: skip
 
     variant: Literal["discrete", "continuous"] = "discrete"
@@ -170,7 +167,9 @@ class UnlearnDiffAtk(TokenAttack):
         """Texts, or captions."""
         if self.variant == "discrete":
             return super()._payloads(context, descent)
-        return self._captions(context, descent.layouts, descent.tokens.rows())
+        from zbench.attacks.toolkit.free_rows import captions_of
+
+        return captions_of(context.model, descent.layouts, descent.tokens.rows())
 
     def _drawn(
         self, context: Context, layouts: list[TemplatedPrompt], start: Tensor, number: int
@@ -178,20 +177,18 @@ class UnlearnDiffAtk(TokenAttack):
         """Random texts, or captions of random rows."""
         if self.variant == "discrete":
             return super()._drawn(context, layouts, start, number)
-        return self._captions(context, layouts, self._random_rows(context, start, number))
+        from zbench.attacks.toolkit.free_rows import captions_of
+
+        return captions_of(context.model, layouts, self._random_rows(context, start, number))
 
     def _random_rows(self, context: Context, start: Tensor, number: int) -> Tensor:
         """From other random words as far as the attack had moved at this candidate, in random directions."""
         import torch
 
-        from zbench.attacks.toolkit.tokens import token_table
+        from zbench.attacks.toolkit.free_rows import displaced
 
-        table = token_table(context.model)
-        rows = table[start.to(table.device)].float()
-        sources = (context.generator(f"control {number} direction", prompt.id) for prompt in context.prompts)
-        drawn = torch.stack([torch.randn(rows.shape[1:], generator=source) for source in sources])
         far = torch.stack([self._moved(context, prompt)[number - 1] for prompt in context.prompts])
-        return rows + (far[..., None] * torch.nn.functional.normalize(drawn, dim=-1)).to(rows)
+        return displaced(context, start, far, f"control {number} direction")
 
     def _moved(self, context: Context, prompt: Prompt) -> list[Tensor]:
         moved: Moved = context.shared
@@ -200,12 +197,3 @@ class UnlearnDiffAtk(TokenAttack):
             for _ in self.attack(context.on([prompt])):
                 pass
         return moved.norms[prompt.id]
-
-    def _captions(self, context: Context, layouts: list[TemplatedPrompt], rows: Tensor) -> list[Tensor]:
-        import torch
-
-        from zbench.attacks.toolkit.tokens import encode_inputs
-
-        with torch.no_grad():
-            inputs = [layout.inputs(row) for layout, row in zip(layouts, rows, strict=True)]
-            return [caption.clone() for caption in encode_inputs(context.model, inputs)]

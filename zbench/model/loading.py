@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from transformers.utils import logging as transformers_logging
 
 from zbench.errors import ConfigurationError, WeightsError
+from zbench.model.memory import keep_freed_memory
 from zbench.model.model import Model
 from zbench.model.rows import padded
 from zbench.model.spec import ModelSpec, load_spec
@@ -62,6 +63,7 @@ def load_model(
     if chosen.type == "cpu":
         # Tiny gradients become denormal numbers, on which a CPU is several times slower.
         torch.set_flush_denormal(True)
+        keep_freed_memory()
     return Model(spec, pipeline.to(chosen))
 
 

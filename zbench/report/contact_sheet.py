@@ -29,6 +29,7 @@ _FRAME = 3
 _LABEL_WIDTH = 130
 _TITLE_HEIGHT = 78
 _LETTERS_PER_LINE = 21
+_LETTERS_PER_LABEL = 20
 _LINES = 5
 _FONT_SIZE = 11
 _ENDS_OF_LATIN = 0x250
@@ -140,7 +141,8 @@ def draw_sheet(
         )
     for line, row in enumerate(rows):
         top = _TITLE_HEIGHT + line * step
-        draw.text((_MARGIN, top + _SIDE // 2), row.label, "black", font)
+        label = textwrap.fill(row.label, _LETTERS_PER_LABEL)
+        draw.multiline_text((_MARGIN, top + _SIDE // 2), label, "black", font, spacing=2)
         for place, column in enumerate(columns):
             thumbnail = _thumbnail(row.pictures.get((column.role, column.prompt_id)), column.role in blurred)
             corner = (_LABEL_WIDTH + place * step, top)
