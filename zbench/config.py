@@ -30,9 +30,9 @@ ALL = "all"
 """Stands for every method, or attack, of zbench's own; a stranger's is run only when it is named."""
 
 DEFAULT = "default"
-"""Stands for a suite of attacks: some of each kind that together take little time."""
+"""Stands for a suite of attacks: one of each kind, which together take little time."""
 
-DEFAULT_ATTACKS = ("affix", "concept_vector", "unlearndiffatk", "relearning", "scale")
+DEFAULT_ATTACKS = ("affix", "concept_vector", "unlearndiffatk", "scale")
 
 REPLAY = "replay:"
 """Begins what names a folder of stored candidates where attacks are named."""
