@@ -33,6 +33,7 @@ from zbench.attacks.toolkit.inversion import (
 from zbench.edits import ComposedEdit
 from zbench.model import Model, load_model
 from zbench.prompts.sets import Prompt
+from zbench.training.flow import flow_points
 
 SMALL: dict[str, Any] = {
     "vectors": 2, "steps": 2, "pictures": 3, "training_batch": 2, "learning_rate": 0.05,
@@ -65,7 +66,7 @@ def test_the_loss_is_the_equation_on_the_erased_model(tiny_model: Model) -> None
     edit = erasure(tiny_model)
     context = context_of(ConceptInversion(**SMALL), tiny_model, edit)
     inversion = begun(tiny_model, context)
-    points = inversion.bank.flow_points(context.generator("check"), 3)
+    points = flow_points(inversion.bank, context.generator("check"), 3)
     prompts = [CONCEPT.training_prompts[0], CONCEPT.training_prompts[1], CONCEPT.training_prompts[0]]
     pictures = [
         tiny_model.trajectory(tiny_model.encode([prompt]), [context.seed("picture", str(index))]).latents[
@@ -94,7 +95,7 @@ def test_the_loss_is_the_equation_on_the_erased_model(tiny_model: Model) -> None
 def test_training_lowers_the_loss_and_moves_the_word_alone(model: Model) -> None:
     context = context_of(ConceptInversion(**SMALL), model, erasure(model))
     inversion = begun(model, context, training_batch=4)
-    points = inversion.bank.flow_points(context.generator("check"), 24)
+    points = flow_points(inversion.bank, context.generator("check"), 24)
 
     def error() -> float:
         with model.edited(context.erasure), torch.no_grad():

@@ -102,7 +102,9 @@ def mean_loss(attack: UnlearnDiffAtk, model: Model, run: Recorded, rows: Tensor)
     with context.erased(), torch.no_grad():
         goal = attack._goal(context)
         live = list(range(len(PROMPTS)))
-        losses = [run._losses(model, rows, live, points) for points in fixed.points(context, goal)]
+        losses = [
+            run._losses(model, rows, run.tokens.words, live, points) for points in fixed.points(context, goal)
+        ]
     return torch.stack(losses).mean().item()
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from zbench.attacks.base import AttackCard
-from zbench.attacks.toolkit.token_attack import Goal, TokenAttack
+from zbench.attacks.toolkit.token_attack import TARGET_NOTES, Goal, TokenAttack
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,9 +56,7 @@ class P4D(TokenAttack):
             "P4D-K keeps the prompt that was erased, P4D-N does not: it finds other words for the picture.",
             "Guards on prompts are seen (straight through where they give no gradient).",
             "Paper preset: N, K, learning rate and decay of the authors' files, 3000 iterations in all.",
-            "Where the original draws nothing of the concept for a prompt, x0* shows none: read @shown.",
-            "Candidates meet fresh noise; the release evaluates at the prompt's own seed. So figures after "
-            "the attack are higher here, and are read against as many plain retries.",
+            *TARGET_NOTES,
             "One run: candidate k is where it stands after k times `iterations` steps.",
             "miniature: chosen on violence, unerased, from prompts without it. thorough: the best of three "
             "on 20 tuning prompts of nudity that do not show it, unerased, target=concept, union of six: 8 "

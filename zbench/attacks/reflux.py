@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from zbench.attacks.base import AttackCard
-from zbench.attacks.toolkit.changed_models import AdapterAttack
+from zbench.attacks.toolkit.changed_models import ONE_FOR_ALL, AdapterAttack
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,9 +72,7 @@ class ReFlux(AdapterAttack):
             "Who may train on pictures of the concept can teach it to any model, erased or not: read it "
             "against how many steps that takes, not against zero.",
             "On a guidance-distilled model pictures lead towards the undistilled field.",
-            "One trained adapter and one random adapter serve all prompts: the paired test is conditional on "
-            "these two. A random adapter of equal norm changes pictures less than a trained one: read the "
-            "excess over plain retries too.",
+            ONE_FOR_ALL,
             "Checkpoints of one training are the candidates; a bigger budget trains on.",
             "The miniature preset was tried on tuning prompts of violence and picasso, and not searched.",
         ),
@@ -145,7 +143,7 @@ class _ReFluxObjective:
 
         attack, draw = (
             self.attack,
-            self.bank.flow_points(self.generator, self.attack.training_batch),
+            training.flow_points(self.bank, self.generator, self.attack.training_batch),
         )
         entries, target = draw.entries.tolist(), self.target(draw)
         columns: list[list[int]] = [self.columns[entry] for entry in entries]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from zbench.attacks.base import AttackCard
-from zbench.attacks.toolkit.changed_models import AdapterAttack
+from zbench.attacks.toolkit.changed_models import ONE_FOR_ALL, AdapterAttack
 
 if TYPE_CHECKING:
     from zbench.attacks.context import Context
@@ -44,9 +44,7 @@ class Relearning(AdapterAttack):
             "A prompt that does not name the concept may still show it: that is decided by the original.",
             "On a guidance-distilled model flow matching pulls towards the undistilled field, and pictures "
             "may suffer.",
-            "One trained adapter and one random adapter serve all prompts: the paired test is conditional on "
-            "these two. A random adapter of equal norm changes pictures less than a trained one: read the "
-            "excess over plain retries too.",
+            ONE_FOR_ALL,
             "Checkpoints of one training are the candidates; a bigger budget trains on.",
             "The miniature preset was tried on tuning prompts of violence and picasso, and not searched.",
         ),
@@ -97,7 +95,7 @@ class _FlowMatching:
         """Adds the gradient of L."""
         from zbench import training
 
-        draw = self.bank.flow_points(self.generator, self.batch)
+        draw = training.flow_points(self.bank, self.generator, self.batch)
         captions = [self.captions[entry] for entry in draw.entries.tolist()]
         live = self.model.velocity(draw.latents, draw.timesteps, captions)
         loss = training.mean_square(live, draw.velocities)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from zbench.attacks.base import AttackCard
-from zbench.attacks.toolkit.token_attack import Goal, TokenAttack
+from zbench.attacks.toolkit.token_attack import TARGET_NOTES, Goal, TokenAttack
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,9 +70,7 @@ class UnlearnDiffAtk(TokenAttack):
             "the first shares are uniform but for one random word each, so that step 0 has an answer",
         ),
         notes=(
-            "Where the original draws nothing of the concept for a prompt, x0* shows none: read @shown.",
-            "Candidates meet fresh noise; the release evaluates at the prompt's own seed. So figures after "
-            "the attack are higher here, and are read against as many plain retries.",
+            *TARGET_NOTES,
             "Noise is fresh at every iteration, as in the authors' code.",
             "The release of Z-Erase has a script of this name that never calls the transformer.",
             "Discrete: guards on prompts are seen (straight through where they give no gradient). "

@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
+from torch import Tensor
 
 from zbench.training.losses import add_noise
-from zbench.training.trajectories import Draw, TrajectoryBank, noise_like
+from zbench.training.trajectories import Draw, noise_like
 
 
-def flow_points(bank: TrajectoryBank, generator: torch.Generator, batch: int) -> Draw:
+class Samples(Protocol):
+    """Finished samples of the frozen model: a `TrajectoryBank`, or pictures without their trajectories."""
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The prompt of every sample, E of them."""
+        ...
+
+    @property
+    def embeddings(self) -> list[Tensor]:
+        """Their embeddings, E tensors [L_i, D]."""
+        ...
+
+    @property
+    def timesteps(self) -> Tensor:
+        """Of the model's sampler, [steps]."""
+        ...
+
+    def clean(self) -> Tensor:
+        """The finished latents, [E, C, h, w]."""
+        ...
+
+
+def flow_points(bank: Samples, generator: torch.Generator, batch: int) -> Draw:
     """Samples of the frozen model, noised anew to levels of its sampler.
 
     Args:
@@ -19,11 +45,13 @@ def flow_points(bank: TrajectoryBank, generator: torch.Generator, batch: int) ->
     Returns:
         y_t = (1 - sigma) y_0 + sigma e, and as `velocities` what flow matching asks for there, e - y_0.
     """
-    draw = bank.draw(generator, batch)
-    clean = bank.clean()[draw.entries]
+    entries = torch.randint(len(bank.prompts), (batch,), generator=generator)
+    steps = torch.randint(len(bank.timesteps), (batch,), generator=generator)
+    clean, timesteps = bank.clean()[entries], bank.timesteps[steps]
     noise = noise_like(clean, generator)
-    noised = add_noise(clean, noise, draw.timesteps)
-    return Draw(noised, draw.timesteps, draw.entries, draw.steps, noise - clean, draw.embeddings)
+    noised = add_noise(clean, noise, timesteps)
+    embeddings = [bank.embeddings[entry] for entry in entries.tolist()]
+    return Draw(noised, timesteps, entries, steps, noise - clean, embeddings)
 
 
 def joined(first: Draw, second: Draw) -> Draw:

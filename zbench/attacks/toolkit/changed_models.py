@@ -54,6 +54,14 @@ class Training:
     failure: str = ""
 
 
+ONE_FOR_ALL = (
+    "One trained adapter and one random adapter serve all prompts: the paired test is conditional on these "
+    "two. A random adapter of equal norm changes pictures less than a trained one: read the excess over "
+    "plain retries too."
+)
+"""A note on the card of every attack that trains an adapter."""
+
+
 class AdapterAttack(Attack):
     """Base of attacks that train a LoRA on top of the erased model, once; its checkpoints are the candidates.
 

@@ -76,7 +76,7 @@ class Descent:
             return
         rows = self.tokens.rows().requires_grad_()
         with torch.enable_grad():
-            losses = self._losses(model, rows, live, points)
+            losses = self._losses(model, rows, self.tokens.words, live, points)
             [gradient] = torch.autograd.grad(losses.sum(), rows)
         self._tried.append(self.tokens.words.clone())
         self._note(live, losses.detach(), gradient)
@@ -109,25 +109,27 @@ class Descent:
     def _compared(self, model: Model, words: Tensor, live: list[int], points: Sequence[Points]) -> Tensor:
         """Mean loss of live prompts with these words, [live]."""
         table = token_table(model)
-        kept, self.tokens.words = self.tokens.words, words
-        try:
-            rows = table[words.to(table.device)].float()
-            return torch.stack([self._losses(model, rows, live, each) for each in points]).mean(0)
-        finally:
-            self.tokens.words = kept
+        rows = table[words.to(table.device)].float()
+        return torch.stack([self._losses(model, rows, words, live, each) for each in points]).mean(0)
 
-    def captions(self, model: Model, rows: Tensor, live: Sequence[int]) -> list[Tensor]:
-        """Captions [L_i, D] of live prompts with these rows [B, n, d] in their free places."""
+    def _captions(self, model: Model, rows: Tensor, words: Tensor, live: Sequence[int]) -> list[Tensor]:
+        """Captions [L_i, D] of live prompts with these rows [B, n, d] in their free places.
+
+        Guards, which read texts, are shown these words [B, n] there.
+        """
         captions = encode_inputs(model, [self.layouts[index].inputs(rows[index]) for index in live])
         if not (self._guarded and model.conditioning):
             return captions
-        texts = [self.layouts[index].text(self.tokens.words[index]) for index in live]
+        texts = [self.layouts[index].text(words[index]) for index in live]
         return through_guards(model, captions, texts)
 
-    def _losses(self, model: Model, rows: Tensor, live: list[int], points: Points) -> Tensor:
+    def _losses(
+        self, model: Model, rows: Tensor, words: Tensor, live: Sequence[int], points: Points
+    ) -> Tensor:
         """L_i of live prompts."""
         shown = points.latents[live]
-        captions = [caption for caption in self.captions(model, rows, live) for _ in range(shown.shape[1])]
+        captions = self._captions(model, rows, words, live)
+        captions = [caption for caption in captions for _ in range(shown.shape[1])]
         said = model.velocity(shown.flatten(0, 1), points.timesteps[live].flatten(), captions)
         return (said.view(shown.shape) - points.wanted[live]).square().flatten(1).mean(1)
 

@@ -15,6 +15,7 @@ from zbench.attacks.toolkit.effort import Effort
 from zbench.attacks.toolkit.target_pictures import Pictures
 from zbench.attacks.toolkit.tokens import TemplatedPrompt, Where, encode_inputs, token_table
 from zbench.phrases import names_phrase, phrase_pattern
+from zbench.training.flow import flow_points
 from zbench.training.losses import mean_square
 from zbench.training.trajectories import Draw, spread
 
@@ -161,7 +162,7 @@ class Inversion:
         return mean_square(model.velocity(points.latents, points.timesteps, captions), points.velocities)
 
     def _step(self, model: Model) -> None:
-        loss = self.loss(model, self.bank.flow_points(self._source, self._batch))
+        loss = self.loss(model, flow_points(self.bank, self._source, self._batch))
         [gradient] = torch.autograd.grad(loss, self.word)
         self._effort.encoded(self._batch)
         if not (torch.isfinite(loss) and torch.isfinite(gradient).all()):

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from zbench.training.losses import add_noise
-from zbench.training.trajectories import Draw, encode_each, noise_like
+from zbench.training.trajectories import encode_each
 
 if TYPE_CHECKING:
     from zbench.attacks.context import Context
@@ -63,15 +62,9 @@ class Pictures:
         latents = drawn_latents(model, prompts, seeds, batch_size)
         return cls(tuple(prompts), encode_each(model, prompts), latents, model.timesteps())
 
-    def flow_points(self, source: torch.Generator, batch: int) -> Draw:
-        """Pictures noised to levels of the sampler, and what flow matching asks for there, e - x0."""
-        entries = torch.randint(len(self.prompts), (batch,), generator=source)
-        steps = torch.randint(len(self.timesteps), (batch,), generator=source)
-        clean, times = self.latents[entries], self.timesteps[steps]
-        noise = noise_like(clean, source)
-        noised = add_noise(clean, noise, times)
-        embeddings = [self.embeddings[entry] for entry in entries.tolist()]
-        return Draw(noised, times, entries, steps, noise - clean, embeddings)
+    def clean(self) -> Tensor:
+        """The finished latents, as `training.flow_points` asks for them."""
+        return self.latents
 
 
 def drawn_latents(

@@ -28,6 +28,13 @@ _TRIES = 100
 _PART = 16
 """Steps whose points are in memory at once: they are made while the model is the original."""
 
+TARGET_NOTES = (
+    "Where the original draws nothing of the concept for a prompt, x0* shows none: read @shown.",
+    "Candidates meet fresh noise; the release evaluates at the prompt's own seed. So figures after the "
+    "attack are higher here, and are read against as many plain retries.",
+)
+"""On the card of every attack that pulls towards the prompt's picture x0*."""
+
 
 @dataclass(frozen=True)
 class Goal:
