@@ -39,8 +39,18 @@ def check(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Times drawing against scoring, NudeNet against its bare session, attacks; then the main job."""
+    """Times drawing, scoring, attacks, launching and planning side by side; then the main job."""
     session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.bench_pictures")
     session.run("python", "-m", "tests.bench_scoring")
     session.run("python", "-m", "tests.bench_attacks")
+    session.run("python", "-m", "tests.bench_launch")
+    session.run("python", "-m", "tests.bench_planning")
     session.run("python", "tests/bench_run.py", *session.posargs)
+
+
+@nox.session
+def full_size(session: nox.Session) -> None:
+    """A random pipeline of full size through the ordinary command on the CPU: seconds and peak memory."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.full_size", *(session.posargs or [session.create_tmp()]))

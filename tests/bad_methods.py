@@ -593,7 +593,7 @@ class RewritingEdit(ConditioningEdit):
 
     def _encoded(self, prompt: str) -> Tensor:
         assert self._model is not None
-        return self._model._encode_raw([prompt])[0]
+        return self._model.prompts.encode([prompt])[0]
 
     def rewrite(self, prompt: str) -> str:
         for phrase in sorted(self.words, key=len, reverse=True):

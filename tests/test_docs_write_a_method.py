@@ -76,7 +76,7 @@ def test_every_command_runs(
     more = {
         "methods": [],
         "check": [*model, "--only", "returns,detaches", *(f"--set={each}" for each in short)],
-        "run": [*model, "--prompts=1", "--steps=1", "--out", str(tmp_path / "runs"),
+        "run": [*model, "--launcher=inline", "--prompts=1", "--steps=1", "--out", str(tmp_path / "runs"),
                 *(f"--set=examples/redirect.{each}" for each in short)],
     }  # fmt: skip
     for line in "".join(blocks("console")).splitlines():

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from tests.attack_records import PROMPTS, attacked, not_made, outcomes, record
 from tests.test_report_table import broken
-from zbench.cli.running import _failures, show_table
+from zbench.cli.running import show_table
 from zbench.metrics.robustness import AttackRecord, describe
 from zbench.report.attack_curves import curves_of, plot_curves
 from zbench.report.attack_files import ATTACK_FILES, attack_files
@@ -25,6 +25,7 @@ from zbench.report.attack_sheet import PLAIN, attack_sheet
 from zbench.report.attack_table import attack_cost_csv, notes, render_csv, render_markdown, render_rich
 from zbench.report.contact_sheet import SheetColumn, SheetRow
 from zbench.report.run_folder import make_record, read_record, write_report
+from zbench.runner.closing import CellEnd, closing_lines
 from zbench.runner.specs import CellResult
 from zbench.statistics import mcnemar_exact
 from zbench.store import Store, atomic_write_json
@@ -528,5 +529,10 @@ def test_both_tables_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_an_attack_that_failed_is_told_and_counts() -> None:
     """The cell is done, but what was asked for is not."""
-    told = [what for what, _ in _failures([*CELLS, attacked("esd", status="failed")])]
-    assert told == ["unlearndiffatk on ac s0", "esd s0"]
+    cells = [*CELLS, attacked("esd", status="failed")]
+    ends = [CellEnd.of(cell, cell.spec.label) for cell in cells]
+    failed = [end.label for end in ends if end.status == "failed" or end.attacks]
+    assert failed == ["ac s0", "esd s0"]
+    told = "\n".join(closing_lines(ends, 1.0, "zbench run"))
+    assert "unlearndiffatk on ac s0" in told
+    assert told.index("esd s0") < told.index("cells done")

@@ -23,7 +23,7 @@ from zbench.report.run_folder import read_record
 from zbench.runner import RunResult
 from zbench.runner.attacks import attack_of, attacks_identity, is_flagged
 from zbench.runner.planning import plan
-from zbench.runner.running import _asked
+from zbench.runner.reporting import _asked
 from zbench.runner.specs import BY_CONTENT, EXCLUDED, CellResult, CellSpec
 from zbench.stages.judge import read_outcomes
 from zbench.stages.samples import SamplesView

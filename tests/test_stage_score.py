@@ -186,7 +186,7 @@ def test_the_originals_pictures_are_measured_once_for_all_cells() -> None:
     score(ORIGINAL, ORIGINAL, scorer)
     score(ERASED, ORIGINAL, scorer)
     # The original, the references, the cell: clip score, FID, KID and distance share them.
-    assert detector.calls == [80, 80] and calls == [80, 64, 80]
+    assert detector.calls == [64, 16, 64, 16] and calls == [64, 16, 64, 64, 16]
 
 
 def test_pairs_are_found_in_any_order_and_missing_ones_are_refused() -> None:

@@ -14,13 +14,16 @@ from hypothesis import strategies as st
 from zbench import store as store_module
 from zbench.errors import StoreError
 from zbench.store import (
+    ID_VERSION,
     Store,
     atomic_write_bytes,
     atomic_write_json,
     canonical_json,
     identity,
+    identity_of,
     read_json,
     safe_name,
+    sha256_bytes,
     sha256_file,
 )
 
@@ -227,30 +230,114 @@ def test_stage_of_a_newer_schema_is_refused(tmp_path: Path) -> None:
         stage.is_complete()
 
 
-def test_second_run_over_the_same_folder_is_refused(tmp_path: Path) -> None:
-    store = Store.open(tmp_path)
-    code = "import sys\nfrom zbench.store import Store\nwith Store.open(sys.argv[1]).lock(): pass"
+def test_a_second_run_over_the_same_folder_waits_for_the_first(tmp_path: Path) -> None:
+    store, patience = Store.open(tmp_path), "from zbench.store import Store; import sys\n"
+    code = patience + ("def give_up(): raise SystemExit(7)\nwith Store.open(sys.argv[1]).lock(give_up): pass")
     with store.lock():
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
-        )
-    assert "Another run is writing" in done.stderr
+        assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 7
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 0
 
 
-def test_what_killed_runs_left_is_removed_under_the_lock(tmp_path: Path) -> None:
-    store, nobody = Store.open(tmp_path / "runs"), 2**22 + 1
-    left = (".writing-x.json", f"samples/.writing-a-{nobody}/pictures/0.png", "reports/b/.writing-y")
-    kept = (".writing-fresh", f"rescores/.writing-c-{os.getppid()}/figures.json", "samples/c/d")
-    for place in (*left, *kept):
+_HOLD = (
+    "import sys, time\nfrom pathlib import Path\nfrom zbench.store import Store\n"
+    "stage = Store.open(sys.argv[1]).stage('samples', {'a': 1})\n"
+    "def fill(folder):\n"
+    "    (folder / 'inner').mkdir()\n"
+    "    (folder / 'inner' / 'a.txt').write_text('other')\n"
+    "    print('begun', flush=True)\n"
+    "    while not (Path(sys.argv[1]) / 'go').exists(): time.sleep(0.01)\n"
+    "with stage.claim() as missing:\n"
+    "    if missing: stage.write(fill)\n"
+    "print(missing, flush=True)"
+)
+
+
+def _other_at_work(root: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen([sys.executable, "-c", _HOLD, str(root)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    return process
+
+
+def test_a_stage_that_another_process_does_is_waited_for_and_not_done_twice(tmp_path: Path) -> None:
+    stage = Store.open(tmp_path).stage("samples", {"a": 1})
+    with _other_at_work(tmp_path) as process:
+        waited: list[int] = []
+
+        def waiting() -> None:
+            assert not stage.is_complete()
+            waited.append(1)
+            (tmp_path / "go").touch()
+
+        with stage.claim(waiting) as missing:
+            assert not missing
+        assert process.communicate()[0] == "True\n"
+    assert waited
+    assert (stage.path / "inner" / "a.txt").read_text() == "other"
+
+
+def test_waiting_for_a_stage_can_be_given_up(tmp_path: Path) -> None:
+    stage = Store.open(tmp_path).stage("samples", {"a": 1})
+
+    def give_up() -> None:
+        raise KeyboardInterrupt
+
+    with _other_at_work(tmp_path) as process:
+        with pytest.raises(KeyboardInterrupt), stage.claim(give_up):
+            pytest.fail("it is not ours")
+        (tmp_path / "go").touch()
+        assert process.wait() == 0
+
+
+def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
+    stage = Store.open(tmp_path).stage("samples", {"a": 1})
+    with _other_at_work(tmp_path) as process:
+        process.kill()
+    with stage.claim() as missing:
+        assert missing
+        stage.write(_write_one)
+    assert stage.is_complete()
+
+
+def test_what_is_resumed_finds_what_an_earlier_try_left(tmp_path: Path) -> None:
+    stage = Store.open(tmp_path).stage("samples", {"a": 1})
+
+    def first(folder: Path) -> None:
+        (folder / "half.txt").write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stage.resume(first)
+    assert not stage.is_complete()
+    with Store.open(tmp_path).lock():
+        pass  # sweeping leaves it alone
+    stage.resume(lambda folder: (folder / "whole.txt").write_text((folder / "half.txt").read_text()))  # type: ignore[arg-type, return-value]
+    assert sorted(stage.done()["files"]) == ["half.txt", "whole.txt"]
+    assert [path.name for path in stage.path.parent.iterdir()] == [stage.id]
+
+
+def test_what_killed_processes_left_is_swept_and_what_lives_is_kept(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "runs")
+    stage = store.stage("samples", {"a": 1})
+    left = (".writing-x.json", "samples/.writing-dead/pictures/0.png", "reports/b/.writing-y", ".locks/old")
+    for place in (*left, "samples/c/d"):
         path = store.root / place
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("half")
-        if place in left:
-            os.utime(path, (0, 0))
-    Store.open(store.root)  # without the lock another run may be at work
-    assert all((store.root / place).is_file() for place in left)
-    with store.lock():
+    with _other_at_work(store.root) as process:
+        store.sweep()
         assert not any((store.root / place).exists() for place in left)
-        assert not (store.root / left[1]).parent.parent.exists()
-        assert all((store.root / place).is_file() for place in kept)
+        assert (store.root / "samples" / f".writing-{stage.id}").is_dir()
+        assert (store.root / "samples/c/d").is_file()
+        (store.root / "go").touch()
+        assert process.wait() == 0
+    assert stage.is_complete()
+    assert list((store.root / ".locks").iterdir()) == []
+
+
+@given(st.dictionaries(st.text(max_size=5), JSON, max_size=5))
+def test_an_identity_from_serialised_parts_is_the_same(config: dict[str, object]) -> None:
+    parts = {key: canonical_json(value) for key, value in config.items()}
+    assert identity_of("x", parts) == identity("x", config)
+    whole = canonical_json({"id_version": ID_VERSION, "config": config})
+    assert identity("x", config) == f"x-{sha256_bytes(whole.encode())[:12]}"

@@ -16,12 +16,15 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from zbench.errors import ConfigurationError
+from zbench.exchange.names import is_import, portable_name, require_different_names
 from zbench.registry import own_attack_names, own_method_names
 from zbench.validation import validated
 
 DEFAULT_MODEL = "miniature"
 DEFAULTS_FILE = "zbench.toml"
 MODEL_VARIABLE = "ZBENCH_MODEL"
+LAUNCH = "launch"
+"""Table of a file that says how a grid's cells are launched; see `zbench.runner.grid`."""
 
 ORIGINAL = "original"
 """Name of the empty erasure: the unerased model, built in and always the first row."""
@@ -42,7 +45,8 @@ class RunConfig(BaseModel):
     """A validated run.
 
     Attributes:
-        methods: Names of methods, or ``all`` for zbench's own; `original` is added by itself.
+        methods: Names of methods, or ``all`` for zbench's own; ``import:PATH`` or ``import:NAME=PATH`` for an
+            erased model made elsewhere; `original` is added by itself.
         plugins: Python files that define methods which are not packaged.
         concept: Name of the concept to erase.
         model: Catalogue name of a model, or a folder with a saved `ZImagePipeline`.
@@ -92,7 +96,12 @@ class RunConfig(BaseModel):
     @classmethod
     def _each_method_once(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
         named = (each for name in methods for each in (own_method_names() if name == ALL else (name,)))
-        return tuple(name for name in dict.fromkeys(named) if name != ORIGINAL)
+        chosen = tuple(name for name in dict.fromkeys(named) if name != ORIGINAL)
+        try:
+            require_different_names(chosen)
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from error
+        return chosen
 
     @field_validator("attacks")
     @classmethod
@@ -109,7 +118,8 @@ class RunConfig(BaseModel):
         for name in self.settings:
             if name.startswith(REPLAY):
                 raise ValueError(f"--set {name}.…: a replay has no settings, it tries what is stored")
-            if name not in (*self.methods, *self.attacks):
+            imports = (portable_name(method) for method in self.methods if is_import(method))
+            if name not in (*self.methods, *self.attacks, *imports):
                 raise ValueError(f"--set {name}.…: the method or attack {name!r} is not part of this run")
             if name in self.methods and name in self.attacks:
                 raise ValueError(
@@ -155,6 +165,7 @@ _SHARED = frozenset({"model", "device", "plugins"})
 
 def _combined(flags: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
     values: dict[str, Any] = {**read_defaults(folder or Path.cwd())}
+    values.pop(LAUNCH, None)
     if os.environ.get(MODEL_VARIABLE):
         values["model"] = os.environ[MODEL_VARIABLE]
     values.update({key: value for key, value in flags.items() if value is not None})

@@ -47,6 +47,10 @@ class WeightsError(ZbenchError):
     """Weights that are missing, truncated or altered."""
 
 
+class OutOfMemoryError(ZbenchError):
+    """Memory ran out with the smallest batch that there is; the cell fails, and the other cells go on."""
+
+
 class MissingExtraError(ZbenchError):
     """An optional dependency that is not installed."""
 

@@ -7,15 +7,17 @@ bare. Methods may also come from files that are not packaged yet (`zbench.plugin
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zbench.errors import ConfigurationError, UnknownNameError, ZbenchError
+from zbench.exchange.names import is_import
 
 if TYPE_CHECKING:
     from zbench.attacks.base import Attack
@@ -32,6 +34,12 @@ OWN_PACKAGE = "zbench"
 
 def _found(group: str) -> dict[str, list[EntryPoint]]:
     """Entry points of a group by name; several where packages claim the same one."""
+    return _scanned(group, tuple(_places()))
+
+
+@lru_cache(maxsize=64)
+def _scanned(group: str, places: tuple[tuple[str, int], ...]) -> dict[str, list[EntryPoint]]:
+    """Reading the metadata of every installed package takes longer than naming a hundred cells."""
     found: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=group):
         known = found.setdefault(point.name, [])
@@ -39,6 +47,15 @@ def _found(group: str) -> dict[str, list[EntryPoint]]:
         if point.value not in (other.value for other in known):
             known.append(point)
     return found
+
+
+def _places() -> Iterator[tuple[str, int]]:
+    """Where packages can be, and when one was last installed or removed there."""
+    for path in sys.path:
+        try:
+            yield os.path.abspath(path), os.stat(path or ".").st_mtime_ns
+        except OSError:
+            continue
 
 
 def names(group: str) -> list[str]:
@@ -124,7 +141,7 @@ def load_method(name: str, plugins: Sequence[PluginFile | Path | str] = ()) -> t
     """The class of a method, installed or from a file.
 
     Args:
-        name: Its name.
+        name: Its name; what begins with ``import:`` is the class of all erased models made elsewhere.
         plugins: Files that may define it.
 
     Raises:
@@ -132,6 +149,10 @@ def load_method(name: str, plugins: Sequence[PluginFile | Path | str] = ()) -> t
         ConfigurationError: It cannot be imported, or is not a method of this name, or several packages or
             files provide it; or nobody knows it, and one of the files cannot be imported.
     """
+    if is_import(name):
+        from zbench.exchange.imported import Imported
+
+        return Imported
     files = list(_of_files(plugins))
     offered = {file: methods[name] for file, methods, _ in files if name in methods}
     installed = _found(METHODS)

@@ -1,8 +1,9 @@
-"""Atomic, hashed files: identities, stage folders and the lock of a run folder.
+"""Atomic, hashed files: identities, stage folders, and who may write to them.
 
 Every stage writes one folder `<root>/<kind>/<id>/`. Its id hashes the stage's whole configuration, and a
 `done.json` inside it holds that configuration again together with the SHA-256 of each file. A stage is
 complete only when all of this agrees, so a half-written, altered or foreign folder is never taken for one.
+Whoever does a stage claims it; others that need it wait, and find it done.
 """
 
 from __future__ import annotations
@@ -13,14 +14,15 @@ import json
 import os
 import re
 import shutil
+import socket
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from zbench.errors import StoreError
+from zbench.locks import hold, is_held, try_lock
 
 ID_VERSION = 1
 """Raised when the meaning of a configuration changes, so that old ids are not taken for new ones."""
@@ -30,9 +32,16 @@ SCHEMA_VERSION = 1
 
 MARKER = "zbench.json"
 DONE = "done.json"
-_TEMPORARY = ".writing-"
-_LONG_WRITTEN = 60.0
-"""Seconds after which a temporary file, which is written in one go, was left by a run that was killed."""
+LOCKS = ".locks"
+"""Folder of a run folder with the locks of the stages that are being done."""
+
+WRITING = ".writing-"
+"""Begins the names of files and folders that are being written; those of killed processes are swept away."""
+
+PARTIAL = ".partial-"
+"""Begins the names of folders with the finished part of a stage that can be gone on with."""
+
+_STALE = ".stale"
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -59,7 +68,18 @@ def sha256_file(path: Path | str) -> str:
 
 def identity(prefix: str, config: Mapping[str, Any]) -> str:
     """Names a configuration: `prefix-` and the first 12 hex digits of a SHA-256 over its canonical JSON."""
-    text = canonical_json({"id_version": ID_VERSION, "config": dict(config)})
+    return identity_of(prefix, {key: canonical_json(value) for key, value in config.items()})
+
+
+def identity_of(prefix: str, parts: Mapping[str, str]) -> str:
+    """The same from parts that were serialised before: many configurations share most of theirs.
+
+    Args:
+        prefix: Readable beginning of the id.
+        parts: Key -> canonical JSON of its value.
+    """
+    inner = ",".join(f"{canonical_json(key)}:{parts[key]}" for key in sorted(parts))
+    text = f'{{"config":{{{inner}}},"id_version":{ID_VERSION}}}'
     return f"{prefix}-{sha256_bytes(text.encode())[:12]}"
 
 
@@ -79,6 +99,15 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def _temporary_file(folder: Path) -> tuple[int, str]:
+    """A locked file of its own: a lock that nobody holds tells the files that killed processes left."""
+    while True:
+        descriptor, name = tempfile.mkstemp(prefix=WRITING, dir=folder)
+        if try_lock(descriptor) and Path(name).exists():
+            return descriptor, name
+        os.close(descriptor)  # swept away in the moment before it was locked
+
+
 def atomic_write_bytes(path: Path | str, data: bytes) -> None:
     """Writes a file so that readers see the old content or the new, never a part.
 
@@ -88,7 +117,7 @@ def atomic_write_bytes(path: Path | str, data: bytes) -> None:
     target = Path(path)
     temporary: str | None = None
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=target.parent)
+        descriptor, temporary = _temporary_file(target.parent)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
@@ -198,22 +227,59 @@ class StageFolder:
                 return False
         return True
 
+    @contextlib.contextmanager
+    def claim(self, waiting: Callable[[], None] | None = None) -> Iterator[bool]:
+        """Takes the stage on for the length of a `with` block, waiting while another process does it.
+
+        Args:
+            waiting: Called again and again while waiting; may raise to give up.
+
+        Yields:
+            Whether the stage is still to be done.
+
+        Raises:
+            StoreError: The run folder cannot be written.
+        """
+        with hold(self.lock_path, waiting):
+            yield not self.is_complete()
+
+    @property
+    def lock_path(self) -> Path:
+        """The file whose lock says that the stage is being done."""
+        return self.path.parent.parent / LOCKS / f"{self.path.parent.name}-{self.id}"
+
     def write(self, function: Callable[[Path], None]) -> None:
         """Lets `function` fill a temporary sibling folder and puts it in place only when all of it is there.
 
         Raises:
             StoreError: The folder cannot be written.
         """
-        temporary = self.path.parent / f"{_TEMPORARY}{self.id}-{os.getpid()}"
+        temporary = self.path.parent / f"{WRITING}{self.id}"
+        with hold(self.lock_path):
+            try:
+                shutil.rmtree(temporary, ignore_errors=True)
+                self._fill(temporary, function)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+
+    def resume(self, function: Callable[[Path], None]) -> None:
+        """Like `write`, with a folder that outlives an error or a kill: the next try is given what was there.
+
+        The function must know by itself which of the files that it finds are whole.
+
+        Raises:
+            StoreError: The folder cannot be written.
+        """
+        with hold(self.lock_path):
+            self._fill(self.path.parent / f"{PARTIAL}{self.id}", function)
+
+    def _fill(self, temporary: Path, function: Callable[[Path], None]) -> None:
         try:
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
+            temporary.mkdir(parents=True, exist_ok=True)
             function(temporary)
             self._finish(temporary)
         except OSError as error:
             raise StoreError(f"Cannot write {self.path}: {error.strerror or error}.") from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
     def _finish(self, temporary: Path) -> None:
         files = _file_hashes(temporary)
@@ -222,7 +288,8 @@ class StageFolder:
         # The old folder is renamed away before it is deleted: no moment shows a mixture of old and new files.
         # Only an incomplete or altered folder ever comes to this point.
         if self.path.exists():
-            stale = self.path.parent / f"{_TEMPORARY}stale-{self.id}-{os.getpid()}"
+            stale = self.path.parent / f"{WRITING}{self.id}{_STALE}"
+            shutil.rmtree(stale, ignore_errors=True)
             os.replace(self.path, stale)
             shutil.rmtree(stale, ignore_errors=True)
         os.replace(temporary, self.path)
@@ -230,7 +297,7 @@ class StageFolder:
 
 
 class Store:
-    """A run folder: stages by kind and identity, and a lock so that two runs do not share it by accident.
+    """A run folder: stages by kind and identity. Any number of processes may work in it at once.
 
     Attributes:
         root: The run folder.
@@ -279,7 +346,7 @@ class Store:
             raise StoreError(f"{self.root} is not a run folder of zbench (it has no {MARKER}).")
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            foreign = [path for path in self.root.iterdir() if not path.name.startswith(_TEMPORARY)]
+            foreign = [path for path in self.root.iterdir() if not path.name.startswith(WRITING)]
         except OSError as error:
             raise StoreError(
                 f"Cannot use {self.root} as output folder: {error.strerror or error}; choose another --out."
@@ -291,7 +358,9 @@ class Store:
         atomic_write_json(self.root / MARKER, {"kind": "zbench run folder", "schema_version": SCHEMA_VERSION})
 
     def notify(self, message: str) -> None:
-        """Keeps a message and passes it on."""
+        """Keeps a message and passes it on, once."""
+        if message in self.messages:
+            return
         self.messages.append(message)
         if self._notify is not None:
             self._notify(message)
@@ -307,60 +376,70 @@ class Store:
         stage_id = identity(safe_name(prefix or kind), config)
         return StageFolder(self.root / safe_name(kind) / stage_id, stage_id, dict(config), self.notify)
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Holds the folder for this process; the system frees it even when the process is killed.
-
-        What killed runs left half-written is removed.
+    def stored(self, place: str) -> StageFolder:
+        """The folder of a stage that is done, from where it lies, such as `erasures/ID`.
 
         Raises:
-            StoreError: Another run is writing to this folder.
+            StoreError: It has no completion record that can be read.
         """
-        path = self.root / ".lock"
-        try:
-            file = path.open("a+", encoding="utf-8")
-        except OSError as error:
-            raise StoreError(f"Cannot write {path}: {error.strerror or error}.") from error
-        with file:
-            if _acquire(file, self.root):
-                self._sweep()
+        path = self.root / place
+        record = read_json(path / DONE)
+        config = record.get("config") if isinstance(record, dict) else None
+        if not isinstance(config, dict):
+            raise StoreError(f"{path / DONE} is no completion record; delete {path} and run again.")
+        return StageFolder(path, path.name, config, self.notify)
+
+    @contextlib.contextmanager
+    def lock(self, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+        """Holds what lies at the folder's top level, waiting while another process does.
+
+        What killed processes left half-written is removed.
+
+        Args:
+            waiting: Called again and again while waiting; may raise to give up.
+
+        Raises:
+            StoreError: The folder cannot be written.
+        """
+        with hold(self.root / LOCKS / "run", waiting):
+            self.sweep()
             yield
 
-    def _sweep(self) -> None:
-        """Removes temporary files and folders; re-scoring writes without the lock, and is let alone."""
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Lets others see that a run is at work here, also between two stages; any number may be.
+
+        Raises:
+            StoreError: The folder cannot be written.
+        """
+        with hold(self.root / LOCKS / f"run-{socket.gethostname()}-{os.getpid()}"):
+            yield
+
+    def sweep(self) -> None:
+        """Removes half-written files and folders, and locks, that no living process holds."""
         for depth in ("", "*/", "*/*/"):
-            for path in self.root.glob(f"{depth}{_TEMPORARY}*"):
-                with contextlib.suppress(OSError):
-                    if path.is_dir() and not _is_written(path):
-                        shutil.rmtree(path, ignore_errors=True)
-                    elif path.is_file() and time.time() - path.stat().st_mtime > _LONG_WRITTEN:
-                        path.unlink()
+            for path in self.root.glob(f"{depth}{WRITING}*"):
+                if path.is_dir():
+                    self._sweep_folder(path)
+                else:
+                    _sweep_file(path)
+        for path in (self.root / LOCKS).glob("*"):
+            if not is_held(path):
+                _sweep_file(path)
+
+    def _sweep_folder(self, path: Path) -> None:
+        stage = path.name.removeprefix(WRITING).removesuffix(_STALE)
+        if is_held(self.root / LOCKS / f"{path.parent.name}-{stage}"):
+            return
+        with hold(self.root / LOCKS / f"{path.parent.name}-{stage}"):
+            shutil.rmtree(path, ignore_errors=True)
 
 
-def _is_written(folder: Path) -> bool:
-    """Whether the process in the name of a temporary folder is still there, and is another one than this."""
-    number = folder.name.rpartition("-")[2]
-    if not number.isdecimal() or int(number) == os.getpid():
-        return False
-    try:
-        os.kill(int(number), 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _acquire(file: IO[str], root: Path) -> bool:
-    """Locks a run folder; False where the system has no locks, and a second run is not noticed."""
-    try:
-        import fcntl
-    except ImportError:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise StoreError(
-            f"Another run is writing to {root}; wait for it, or choose another --out."
-        ) from error
-    return True
+def _sweep_file(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDWR)
+        try:
+            if try_lock(descriptor):
+                path.unlink()
+        finally:
+            os.close(descriptor)

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from zbench.cli import catalogue
 from zbench.cli.attack_cards import attacks
+from zbench.cli.cell import cell
 from zbench.cli.check import check
+from zbench.cli.clean import clean
 from zbench.cli.compare import compare
 from zbench.cli.detectors import app as detectors_app
-from zbench.cli.options import Plugins
+from zbench.cli.exchange import export, import_
 from zbench.cli.prompts import app as prompts_app
+from zbench.cli.run import plan, run
 from zbench.cli.score import score
+from zbench.cli.status import status
 from zbench.cli.study import study
 from zbench.cli.sweep import sweep
 from zbench.cli.trace import trace
-from zbench.errors import ConfigurationError, ZbenchError
+from zbench.errors import ZbenchError
 
-RUN, LOOK, EXTEND = "Run", "Look", "Extend"
+RUN, LOOK, EXTEND, INTERNAL = "Run", "Look", "Extend", "Internal"
 
 app = typer.Typer(
     name="zbench",
@@ -37,7 +41,8 @@ app = typer.Typer(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the command `zbench`; always leaves by SystemExit.
 
-    Exit codes: 0 all is well, 1 a cell failed, 2 something must be mended first (one line says what).
+    Exit codes: 0 all is well, 1 a cell failed, 2 something must be mended first (one line says what), 130 it
+    was stopped and can be gone on with.
 
     Args:
         arguments: Words after `zbench`; those of the process when None.
@@ -45,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     try:
-        app(args=[word for word in words if word != "--debug"], prog_name="zbench")
+        app(args=[word for word in words if word != "--debug"], prog_name="zbench", obj=tuple(words))
     except ZbenchError as error:
         if debug:
             raise
@@ -71,120 +76,10 @@ def _options(
     """Options of the program itself; `main` reads --debug before the commands are parsed."""
 
 
-Methods = Annotated[
-    str, typer.Option(help="Comma-separated names, or `all` of zbench's own; `original` is always run.")
-]
-ConceptName = Annotated[str, typer.Option(help="What to erase; see `zbench concepts`.")]
-ModelName = Annotated[
-    str | None,
-    typer.Option(help="Name (see `zbench models`) or folder of a saved ZImagePipeline.  [miniature]"),
-]
-Seeds = Annotated[int | None, typer.Option(help="Training seeds per method.  [1]")]
-Out = Annotated[Path | None, typer.Option(help="Run folder.  [runs]")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME.FIELD=VALUE", help="Of a method or an attack; repeatable."),
-]
-Prompts = Annotated[int | None, typer.Option(help="Only the first N prompts of each set.")]
-Preset = Annotated[str | None, typer.Option(help="Hyper-parameter preset.  [by the model]")]
-ProtocolName = Annotated[str | None, typer.Option("--protocol", help="Evaluation protocol.  [zbench]")]
-Repetitions = Annotated[int | None, typer.Option(help="Pictures per prompt.  [by the protocol]")]
-Steps = Annotated[int | None, typer.Option(help="Denoising steps.  [by protocol and model]")]
-Height = Annotated[int | None, typer.Option(help="Picture height in pixels.  [by the model]")]
-Width = Annotated[int | None, typer.Option(help="Picture width in pixels.  [by the model]")]
-PromptsDir = Annotated[
-    Path | None, typer.Option(help="Folder with your copies of prompt sets that are fetched.")
-]
-References = Annotated[Path | None, typer.Option(help="Folder of reference pictures for FID and KID.")]
-Attacks = Annotated[
-    str | None,
-    typer.Option(help="Comma-separated names (see `zbench attacks`), `default`, `all`, or `replay:PATH`."),
-]
-AttackPrompts = Annotated[int | None, typer.Option(help="Attack the first N explicit prompts.  [50]")]
-BatchSize = Annotated[int | None, typer.Option(help="Pictures per batch; changes no picture.  [16]")]
-Device = Annotated[str | None, typer.Option(help="Torch device.  [cuda where there is one]")]
-
-
-def _flags(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of `RunConfig` that a command line gives; the names of options are those of the fields."""
-    from zbench.config import parse_settings
-
-    names = _names(parameters["methods"])
-    if not names:
-        raise ConfigurationError("--methods names no method: give one or more, such as zerase,uce,ac.")
-    attacks = None if parameters["attacks"] is None else _names(parameters["attacks"])
-    if attacks == ():
-        raise ConfigurationError("--attacks names no attack: give one or more, or leave the option out.")
-    settings = parse_settings(parameters["settings"] or [])
-    others = {name: value for name, value in parameters.items() if name != "json"}
-    # An option that was not given is an empty list, which must not outdo zbench.toml.
-    plugins = parameters["plugins"] or None
-    return {**others, "methods": names, "attacks": attacks, "settings": settings, "plugins": plugins}
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-@app.command(rich_help_panel=RUN)
-def run(
-    context: typer.Context,
-    methods: Methods,
-    concept: ConceptName,
-    model: ModelName = None,
-    training_seeds: Seeds = None,
-    out: Out = None,
-    settings: Settings = None,
-    plugins: Plugins = None,
-    prompts: Prompts = None,
-    preset: Preset = None,
-    protocol: ProtocolName = None,
-    repetitions: Repetitions = None,
-    steps: Steps = None,
-    height: Height = None,
-    width: Width = None,
-    references: References = None,
-    prompts_dir: PromptsDir = None,
-    attacks: Attacks = None,
-    attack_prompts: AttackPrompts = None,
-    batch_size: BatchSize = None,
-    device: Device = None,
-) -> None:
-    """Erase a concept with some methods, draw, score, and compare with the unerased model."""
-    flags = _flags(context.params)
-    from zbench.cli.running import run_and_show
-
-    raise typer.Exit(run_and_show(flags))
-
-
-@app.command(rich_help_panel=RUN)
-def plan(
-    context: typer.Context,
-    methods: Methods,
-    concept: ConceptName,
-    model: ModelName = None,
-    training_seeds: Seeds = None,
-    out: Out = None,
-    settings: Settings = None,
-    plugins: Plugins = None,
-    prompts: Prompts = None,
-    preset: Preset = None,
-    protocol: ProtocolName = None,
-    repetitions: Repetitions = None,
-    steps: Steps = None,
-    height: Height = None,
-    width: Width = None,
-    references: References = None,
-    prompts_dir: PromptsDir = None,
-    attacks: Attacks = None,
-    attack_prompts: AttackPrompts = None,
-    json: catalogue.AsJson = False,
-) -> None:
-    """Show what a run would do, and check its settings; nothing is written."""
-    flags = _flags(context.params)
-    from zbench.cli.running import show_plan
-
-    show_plan(flags, as_json=json)
+app.command(rich_help_panel=RUN)(run)
+app.command(rich_help_panel=RUN)(plan)
+app.command(rich_help_panel=RUN)(status)
+app.command(rich_help_panel=RUN)(clean)
 
 
 @app.command(rich_help_panel=LOOK)
@@ -211,6 +106,8 @@ app.command("models", rich_help_panel=catalogue.PANEL)(catalogue.models)
 
 
 app.command("check", rich_help_panel=EXTEND)(check)
+app.command("export", rich_help_panel=EXTEND)(export)
+app.command("import", rich_help_panel=EXTEND)(import_)
 app.command("score", rich_help_panel=EXTEND)(score)
 app.command("sweep", rich_help_panel=EXTEND)(sweep)
 app.command("study", rich_help_panel=EXTEND)(study)
@@ -226,3 +123,6 @@ def miniature(context: typer.Context) -> None:
     from zbench.miniature.cli import app as miniature_app
 
     miniature_app(args=context.args or ["--help"], prog_name="zbench miniature")
+
+
+app.command("cell", rich_help_panel=INTERNAL)(cell)

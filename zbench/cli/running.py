@@ -1,4 +1,4 @@
-"""What `run`, `plan` and `table` print."""
+"""What `run` and `table` print."""
 
 from __future__ import annotations
 
@@ -7,84 +7,66 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zbench.cli.catalogue import show_json
-from zbench.config import RunConfig
 from zbench.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from zbench.report.run_folder import RunRecord
-    from zbench.runner.specs import CellResult, CellSpec
+    from zbench.runner.grid import Grid
+    from zbench.runner.running import RunResult
 
 
-def run_and_show(flags: Mapping[str, Any]) -> int:
-    """Runs and prints the table, and that of the attacks where some were made.
+def run_and_show(flags: Mapping[str, Any], file: Path | None = None, words: Sequence[str] = ()) -> int:
+    """Runs a grid, and prints the table of each concept and that of the attacks where some were made.
 
     Args:
-        flags: Fields of `RunConfig`; None counts as not given.
+        flags: Settings of the grid; None counts as not given.
+        file: A grid in a file.
+        words: The command line after `zbench`: what goes on where this ends.
 
     Returns:
-        Exit code: 0, or 1 where a cell or an attack failed.
+        Exit code: 0; 1 where a cell or an attack failed; 130 where it was stopped.
     """
-    from zbench.report.header import machine_hints
+    from zbench.runner.board import open_board
+    from zbench.runner.closing import closing_lines, resume_command
+    from zbench.runner.grid import Grid
     from zbench.runner.progress import reporter_for_terminal
-    from zbench.runner.running import run
+    from zbench.runner.running import run_grid
 
-    config = RunConfig.create(flags)
-    with reporter_for_terminal() as reporter:
-        result = run(config, reporter=reporter)
-    _print_rich(result.record, machine_hints(config))
-    print(f"Table, costs and contact sheet are in {result.root}")
+    grid = Grid.create(flags, file)
+    inline = grid.launch.launcher == "inline"
+    _tell(_outlook(grid))
+    with reporter_for_terminal(live=inline) as reporter:
+        result = run_grid(grid, reporter=reporter, open_board=None if inline else open_board)
+    for each in result.runs:
+        _print_run(each, grid)
+    _tell(closing_lines(result.ends, result.seconds, resume_command(words)))
+    if result.stopped:
+        return 130
+    return 1 if any(end.status == "failed" or end.attacks for end in result.ends) else 0
+
+
+def _outlook(grid: Grid) -> Iterator[str]:
+    """What is left to do, before it starts."""
+    from zbench.cli.planning_view import outlook_lines
+    from zbench.runner.survey import survey
+
+    return outlook_lines(survey(grid), grid.launch)
+
+
+def _tell(lines: Iterable[str]) -> None:
+    print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def _print_run(result: RunResult, grid: Grid) -> None:
+    from zbench.report.header import machine_hints
+
+    _print_rich(result.record, machine_hints(grid.runs[0]))
+    place = result.root / "reports" / result.record.id if len(grid.runs) > 1 else result.root
+    print(f"Table, costs and contact sheet are in {place}")
     if result.record.attack_table is not None:
         print(
             "Attacks: attacks.md has every figure, attacks.png success by budget, attacks_sheet.png pictures"
         )
-    failures = list(_failures(result.cells))
-    for what, cell in failures:
-        print(f"{what} failed; its traceback is in cells/{cell.id}/result.json", file=sys.stderr)
-    return 1 if failures else 0
-
-
-def _failures(cells: Iterable[CellResult]) -> Iterator[tuple[str, CellResult]]:
-    """Cells that failed, and attacks that failed on cells that are done."""
-    for cell in cells:
-        if cell.status == "failed":
-            yield cell.spec.label, cell
-        for attack in cell.attacks:
-            if attack.status == "failed":
-                yield f"{attack.label} on {cell.spec.label}", cell
-
-
-def show_plan(flags: Mapping[str, Any], as_json: bool) -> None:
-    """Prints the cells of a run, and the hyper-parameters that they resolve to.
-
-    Args:
-        flags: Fields of `RunConfig`; None counts as not given.
-        as_json: Print the cells' specs for machines.
-    """
-    from zbench.report.header import header_lines
-    from zbench.runner.planning import plan
-
-    config = RunConfig.create(flags)
-    cells = plan(config)
-    if as_json:
-        show_json([cell.model_dump(mode="json") for cell in cells])
-        return
-    print("\n".join(header_lines(config, cells)))
-    for cell in cells:
-        values = ", ".join(f"{field}={value}" for field, value in cell.hyperparameters.items())
-        problem = "" if cell.problem is None else f"cannot be run: {cell.problem.strip().splitlines()[-1]}"
-        print(f"- {cell.label}{': ' if problem or values else ''}{problem or values}")
-    _print_planned_attacks(cells[0])
-
-
-def _print_planned_attacks(cell: CellSpec) -> None:
-    """What every cell is attacked with."""
-    if cell.attacks:
-        print(f"Each is attacked on the first {cell.attack_prompts} explicit prompts by")
-    for attack in cell.attacks:
-        values = ", ".join(f"{field}={value}" for field, value in attack.hyperparameters.items())
-        problem = "" if attack.problem is None else attack.problem.strip().splitlines()[-1]
-        print(f"- {attack.label}: {f'cannot be made: {problem}' if problem else values}")
 
 
 def show_table(folder: Path, form: str) -> None:

@@ -177,7 +177,7 @@ class Subject:
             edit: Any = weakref.ref(trial.erasure.edit)
             del trial
             gc.collect()
-            left = _tensor_bytes(found(), leave_out=[effect, *model._encoded.values()])
+            left = _tensor_bytes(found(), leave_out=[effect, *model.prompts.known.values()])
         return Leftovers(effect, edit() is not None, left, of_edit)
 
 

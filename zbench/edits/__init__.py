@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from zbench.edits.adapter import AdapterEdit
 from zbench.edits.base import ComposedEdit, Edit, NoEdit, load_edit
 from zbench.edits.captions import CaptionedCall, CaptionedEdit
+from zbench.edits.checkpoint import CheckpointEdit
 from zbench.edits.delta import DeltaEdit
 from zbench.edits.guidance import NegativePromptEdit, SafetyGuidanceEdit
 from zbench.edits.lora import LoraEdit
@@ -15,9 +17,11 @@ from zbench.edits.states import StateSwapEdit
 from zbench.edits.tokens import TokenZeroingEdit
 
 __all__ = [
+    "AdapterEdit",
     "AttentionEdit",
     "CaptionedCall",
     "CaptionedEdit",
+    "CheckpointEdit",
     "ComposedEdit",
     "ConditioningEdit",
     "DeltaEdit",

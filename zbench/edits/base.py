@@ -6,6 +6,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -165,8 +166,7 @@ class Edit(ABC):
         files.write_edit(
             Path(folder),
             {"kind": self.kind, "seam": self.seam, "rows": self.rows, "settings": self.settings()},
-            {self.weights_file: (self.tensors(), self._metadata())}
-            | ({Probe.FILE: (probe, {})} if probe else {}),
+            chain(self._contents(), [(Probe.FILE, (probe, {}))] if probe else []),
         )
 
     @classmethod
@@ -205,6 +205,10 @@ class Edit(ABC):
     def _metadata(self) -> dict[str, str]:
         """Metadata for the header of the safetensors file."""
         return {}
+
+    def _contents(self) -> Iterator[tuple[str, files.Content]]:
+        """The weights as files: one, unless there is too much for that."""
+        yield self.weights_file, (self.tensors(), self._metadata())
 
     # How it fits together ---------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from zbench.errors import StoreError, WeightsError
-from zbench.store import atomic_write_bytes, atomic_write_json, sha256_file
+from zbench.store import atomic_write_bytes, atomic_write_json, sha256_bytes, sha256_file
 
 DESCRIPTION = "edit.json"
 SCHEMA_VERSION = 1
@@ -22,8 +22,13 @@ Content = tuple[Mapping[str, Tensor], Mapping[str, str]]
 """Tensors and header metadata of one safetensors file."""
 
 
-def write_edit(folder: Path, description: Mapping[str, Any], contents: Mapping[str, Content]) -> None:
+def write_edit(folder: Path, description: Mapping[str, Any], contents: Iterable[tuple[str, Content]]) -> None:
     """Writes an edit; until `edit.json` is there, nobody takes the folder for one.
+
+    Args:
+        folder: Made if it does not exist.
+        description: What `edit.json` says beside the files.
+        contents: File name and content, asked for one after the other: only one is held at a time.
 
     Raises:
         StoreError: The folder cannot be written.
@@ -33,14 +38,20 @@ def write_edit(folder: Path, description: Mapping[str, Any], contents: Mapping[s
         (folder / DESCRIPTION).unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(f"Cannot write {folder}: {error.strerror or error}.") from error
-    for name, (tensors, metadata) in contents.items():
-        plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        content = _with_sorted_header(safetensors.torch.save(plain, {"format": "pt", **metadata}))
+    hashes: dict[str, str] = {}
+    for name, (tensors, metadata) in contents:
+        content = safetensors_bytes(tensors, metadata)
         atomic_write_bytes(folder / name, content)
-    hashes = {name: sha256_file(folder / name) for name in contents}
+        hashes[name] = sha256_bytes(content)
     atomic_write_json(
         folder / DESCRIPTION, {**description, "schema_version": SCHEMA_VERSION, "files": hashes}
     )
+
+
+def safetensors_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file; equal tensors and metadata give equal bytes."""
+    plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    return _with_sorted_header(safetensors.torch.save(plain, {"format": "pt", **metadata}))
 
 
 def _with_sorted_header(content: bytes) -> bytes:

@@ -188,17 +188,19 @@ class LoraEdit(Edit):
         """Wraps the targets, leaving other adapters active and the random state where it was."""
         active = {layer: list(layer.active_adapters) for layer in _lora_layers(transformer)}
         gradients = [(parameter, parameter.requires_grad) for parameter in transformer.parameters()]
-        pattern = "|".join(re.escape(path) for path in self._paths())
-        config = LoraConfig(r=self.rank, lora_alpha=self.alpha, target_modules=pattern)
         with torch.random.fork_rng(), warnings.catch_warnings():
             # peft warns of several adapters in one model: composed edits mean that.
             warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
-            transformer.add_adapter(config, adapter_name=self._adapter)
+            transformer.add_adapter(self._config(), adapter_name=self._adapter)
         for layer in _lora_layers(transformer):
             own = [self._adapter] if self._adapter in layer.lora_A else []
             _activate(layer, active.get(layer, []) + own)
         for parameter, flag in gradients:
             parameter.requires_grad_(flag)
+
+    def _config(self) -> LoraConfig:
+        pattern = "|".join(re.escape(path) for path in self._paths())
+        return LoraConfig(r=self.rank, lora_alpha=self.alpha, target_modules=pattern)
 
     def _remove(self, model: Model) -> None:
         transformer = model.transformer

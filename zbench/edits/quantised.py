@@ -20,6 +20,7 @@ from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
 from zbench.edits.base import ComposedEdit, Edit, RowChoice, load_edit
+from zbench.edits.checkpoint import CheckpointEdit
 from zbench.edits.delta import DeltaEdit
 from zbench.edits.lora import LoraEdit
 from zbench.edits.neuron_mask import NeuronMaskEdit
@@ -59,7 +60,9 @@ class QuantisedEdit(Edit):
             raise ConfigurationError(f"Weights have 2 to 8 bits, in groups of at least 1: {bits}, {group}.")
         parts = list(_parts(inner))
         self._added = [part for part in parts if isinstance(part, LoraEdit | DeltaEdit)]
-        self._beside = [part for part in parts if not isinstance(part, LoraEdit | DeltaEdit)]
+        # Other weights in the model's place are there before they are rounded.
+        self._under = [part for part in parts if isinstance(part, CheckpointEdit)]
+        self._beside = [part for part in parts if part not in (*self._added, *self._under)]
         for part in self._beside:
             if part.seam == "weights" and not isinstance(part, NeuronMaskEdit):
                 raise ConfigurationError(
@@ -91,6 +94,8 @@ class QuantisedEdit(Edit):
     def _install(self, model: Model) -> None:
         modules = dict(_linear_modules(model.transformer))
         try:
+            for under in self._under:
+                under._join(model)
             for path in self._paths(modules):
                 self._quantise(model, path, modules[path])
             for part in self._beside:
@@ -110,6 +115,9 @@ class QuantisedEdit(Edit):
             _write(module.weight, weight)
         self._handles.clear()
         self._kept.clear()
+        for under in reversed(self._under):
+            if under.attached:
+                under._leave()
 
     def _paths(self, modules: Mapping[str, nn.Linear]) -> list[str]:
         """Modules to quantise: those of the blocks, and those that the inner edit adds to."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,6 +11,9 @@ from zbench.store import atomic_write_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+_DIGEST = "sha256"
 
 
 class FeatureSource(Protocol):
@@ -52,11 +55,7 @@ class FeatureCache:
 
     def get(self, source: FeatureSource, pictures: Tensor) -> Tensor:
         """Features of the pictures, float32 [N, D]: from memory, from disk, or computed."""
-        key = f"{source.name}-{pictures_sha256(pictures)}"
-        if key not in self._memory:
-            stored = self._from_disk(key, len(pictures))
-            self._memory[key] = self._compute(key, source, pictures) if stored is None else stored
-        return self._memory[key]
+        return self.kept(source, pictures_sha256(pictures), lambda: source.extract(pictures))
 
     def named(self, source: FeatureSource, identity: str, pictures: Callable[[], Tensor]) -> Tensor:
         """Features of pictures that need not be made to be recognised, float32 [N, D].
@@ -66,34 +65,70 @@ class FeatureCache:
             identity: Hash of everything that the pictures are made from, never a name alone.
             pictures: Makes them, uint8 [N, 3, H, W]; called only where their features are not known.
         """
+        return self.kept(source, identity, lambda: source.extract(pictures()))
+
+    def kept(self, source: FeatureSource, identity: str, extract: Callable[[], Tensor]) -> Tensor:
+        """Features of pictures that need not all be in memory at once, float32 [N, D].
+
+        Args:
+            source: What computes them.
+            identity: Hash of the pictures, or of everything that they are made from.
+            extract: Computes them; called only where they are not known.
+        """
         key = f"{source.name}-{identity}"
         if key not in self._memory:
-            stored = self._from_disk(key, None)
-            self._memory[key] = self._compute(key, source, pictures()) if stored is None else stored
+            stored = self._from_disk(key)
+            self._memory[key] = self._computed(key, extract) if stored is None else stored
         return self._memory[key]
 
-    def _path(self, key: str) -> Path | None:
+    def path(self, key: str) -> Path | None:
+        """Where something of this name outlives the process; None where nothing does."""
         return None if self._folder is None else self._folder / f"{key}.safetensors"
 
-    def _from_disk(self, key: str, count: int | None) -> Tensor | None:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+    def _from_disk(self, key: str) -> Tensor | None:
+        path = self.path(key)
+        tensors = None if path is None else read_tensors(path)
+        return None if tensors is None else tensors.get("features")
 
-        path = self._path(key)
-        if path is None or not path.is_file():
-            return None
-        try:
-            features: Tensor = load_file(path)["features"]
-        except (SafetensorError, KeyError, OSError):
-            return None  # a damaged cache entry is worth nothing: it is computed and written again
-        return features if count in (None, len(features)) else None
-
-    def _compute(self, key: str, source: FeatureSource, pictures: Tensor) -> Tensor:
-        from safetensors.torch import save
-
-        features = source.extract(pictures)
-        path = self._path(key)
+    def _computed(self, key: str, extract: Callable[[], Tensor]) -> Tensor:
+        features, path = extract(), self.path(key)
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write_bytes(path, save({"features": features.contiguous()}))
+            write_tensors(path, {"features": features})
         return features
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Writes tensors with a hash of their values; makes the folder where it is missing.
+
+    Raises:
+        StoreError: The file cannot be written.
+    """
+    from safetensors.torch import save
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    atomic_write_bytes(path, save(whole, metadata={_DIGEST: _tensors_sha256(whole)}))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor] | None:
+    """Reads what `write_tensors` wrote; None where there is nothing, or not what was written.
+
+    A damaged entry of a cache is worth nothing: what it held is computed and written again.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, OSError):
+        return None
+    return tensors if metadata.get(_DIGEST) == _tensors_sha256(tensors) else None
+
+
+def _tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -24,6 +24,7 @@ from transformers.utils import logging as transformers_logging
 from zbench.errors import ConfigurationError, WeightsError
 from zbench.model.memory import keep_freed_memory
 from zbench.model.model import Model
+from zbench.model.offload import is_tight, settle
 from zbench.model.rows import padded
 from zbench.model.spec import ModelSpec, load_spec
 from zbench.store import sha256_file
@@ -64,7 +65,11 @@ def load_model(
         # Tiny gradients become denormal numbers, on which a CPU is several times slower.
         torch.set_flush_denormal(True)
         keep_freed_memory()
-    return Model(spec, pipeline.to(chosen))
+    if spec.is_large:
+        # One picture after the other: a batch of large ones would take more memory than the transformer.
+        pipeline.vae.enable_slicing()
+    settle(pipeline, chosen, tight=is_tight(spec, chosen))
+    return Model(spec, pipeline)
 
 
 def _folder_of(spec: ModelSpec) -> Path:

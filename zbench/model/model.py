@@ -8,7 +8,6 @@ Prompts go through the pipeline's own `encode_prompt`: chat template, penultimat
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
@@ -19,6 +18,8 @@ from torch import Tensor, nn
 from zbench.errors import ConfigurationError
 from zbench.model import sampling
 from zbench.model.counter import Counter
+from zbench.model.encoding import PromptEncoder
+from zbench.model.offload import is_tight
 from zbench.model.rows import RowTracker, padded
 from zbench.model.sampling import Trajectory
 from zbench.model.spans import token_spans
@@ -47,9 +48,6 @@ _Edit = TypeVar("_Edit", bound=Attachable)
 ProgressCallback = Callable[[int, int], None]
 """Called with (done, total) as work goes on."""
 
-_ENCODE_BATCH = 16
-_CACHED_PROMPTS = 4096
-
 
 class Model:
     """A `ZImagePipeline` with frozen weights and the verbs that methods, attacks and stages use.
@@ -63,6 +61,8 @@ class Model:
         rows: Image and text rows of the running call.
         edits: Edits attached at the moment, in order.
         conditioning: Those of them that change prompt embeddings.
+        prompts: Encodes prompts, and remembers what it encoded.
+        spares_memory: Whether the device is small for this model, so that training recomputes activations.
     """
 
     def __init__(self, spec: ModelSpec, pipeline: Any) -> None:
@@ -72,10 +72,11 @@ class Model:
         self.transformer: Any = pipeline.transformer
         self.edits: list[Attachable] = []
         self.conditioning: list[EditsEmbeddings] = []
-        self._encoded: OrderedDict[str, Tensor] = OrderedDict()
         for network in self.networks().values():
             network.requires_grad_(False).eval()
         self.device = next(self.transformer.parameters()).device
+        self.prompts = PromptEncoder(spec, pipeline, self.device)
+        self.spares_memory = is_tight(spec, self.device)
         self.counter = Counter()
         self.counter.watch(self.transformer)
         self.rows = RowTracker(self.transformer)
@@ -96,33 +97,10 @@ class Model:
             One [L_i, D] per prompt, valid tokens only, on `device`. The tensors are shared with a cache: do
             not change them in place.
         """
-        known = {prompt: self._encoded[prompt] for prompt in prompts if prompt in self._encoded}
-        missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in known]
-        for start in range(0, len(missing), _ENCODE_BATCH):
-            batch = missing[start : start + _ENCODE_BATCH]
-            known |= zip(batch, self._encode_raw(batch), strict=True)
-        self._remember(known)
-        embeddings = [known[prompt] for prompt in prompts]
+        embeddings = self.prompts.encode(prompts)
         for edit in self.conditioning:
             embeddings = edit.edit_embeddings(embeddings, list(prompts))
         return embeddings
-
-    @torch.no_grad()
-    def _encode_raw(self, prompts: list[str]) -> list[Tensor]:
-        # The pipeline writes the templated text into the list it is given (defect D14), so it gets a copy.
-        embeddings, _ = self.pipeline.encode_prompt(
-            list(prompts),
-            device=self.device,
-            do_classifier_free_guidance=False,
-            max_sequence_length=self.spec.max_sequence_length,
-        )
-        # Copies, because the pieces would keep the padded batch alive.
-        return [embedding.clone() for embedding in embeddings]
-
-    def _remember(self, encoded: dict[str, Tensor]) -> None:
-        self._encoded.update(encoded)
-        while len(self._encoded) > _CACHED_PROMPTS:
-            self._encoded.popitem(last=False)
 
     def token_span(self, prompt: str, phrase: str) -> list[tuple[int, int]]:
         """Half-open token spans of a phrase's occurrences in what `encode` returns for a prompt.
@@ -275,24 +253,47 @@ class Model:
             raise ValueError(f"{len(embeddings)} embeddings but {len(seeds)} seeds")
         pictures = torch.zeros(len(seeds), 3, self.spec.height, self.spec.width, dtype=torch.uint8)
         done = 0
-        for batch in _batches([padded(len(embedding)) for embedding in embeddings], batch_size):
-            pictures[batch] = self._draw(
-                [embeddings[i] for i in batch], [seeds[i] for i in batch], self._steps(steps)
-            )
+        for batch in self.batches(embeddings, batch_size):
+            pictures[batch] = self.draw([embeddings[i] for i in batch], [seeds[i] for i in batch], steps)
             done += len(batch)
             if progress is not None:
                 progress(done, len(seeds))
         return pictures
 
-    def _draw(self, embeddings: list[Tensor], seeds: list[int], steps: int) -> Tensor:
+    def batches(self, embeddings: Sequence[Tensor], batch_size: int) -> Iterator[list[int]]:
+        """Which pictures are drawn together: up to `batch_size` whose captions take equally many rows.
+
+        Args:
+            embeddings: N tensors [L_i, D].
+            batch_size: The most at once.
+
+        Yields:
+            Positions, each once.
+
+        Raises:
+            ConfigurationError: The batch size is not positive.
+        """
+        return sampling.batches([padded(len(embedding)) for embedding in embeddings], batch_size)
+
+    def draw(self, embeddings: Sequence[Tensor], seeds: Sequence[int], steps: int | None = None) -> Tensor:
+        """Draws one batch from `batches`.
+
+        Args:
+            embeddings: B tensors [L_i, D] that take equally many rows.
+            seeds: B seeds.
+            steps: Denoising steps; the model's own by default.
+
+        Returns:
+            [B, 3, H, W] uint8 on the CPU; a picture that is not a number is black there.
+        """
         guided = self.spec.guidance_scale > 0
         drawn: Tensor = self.pipeline(
-            prompt_embeds=embeddings,
+            prompt_embeds=list(embeddings),
             negative_prompt_embeds=self.encode([""] * len(seeds)) if guided else None,
             latents=self.noise(seeds),
             height=self.spec.height,
             width=self.spec.width,
-            num_inference_steps=steps,
+            num_inference_steps=self._steps(steps),
             guidance_scale=self.spec.guidance_scale,
             output_type="pt",
         ).images
@@ -331,15 +332,3 @@ def _check_batch(latents: Tensor, timesteps: Tensor, embeddings: Sequence[Tensor
     # On a GPU the comparison would wait for the device at every call.
     if timesteps.device.type == "cpu" and not bool(((timesteps > 0) & (timesteps <= 1000)).all()):
         raise ValueError("timesteps are the scheduler's, in (0, 1000]")
-
-
-def _batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Indices in batches of equal length, in order of first appearance."""
-    if batch_size < 1:
-        raise ConfigurationError(f"The batch size must be at least 1, not {batch_size}.")
-    groups: dict[int, list[int]] = defaultdict(list)
-    for index, length in enumerate(lengths):
-        groups[length].append(index)
-    for group in groups.values():
-        for start in range(0, len(group), batch_size):
-            yield group[start : start + batch_size]

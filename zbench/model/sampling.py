@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ from diffusers.pipelines.z_image.pipeline_z_image import (
 )
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
+
+from zbench.errors import ConfigurationError
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
 """(latents [B, C, h, w], timesteps [B]) -> velocity [B, C, h, w]."""
@@ -59,6 +62,22 @@ def noise(seeds: Sequence[int], shape: tuple[int, int, int], device: torch.devic
         (len(seeds), *shape), generator=generators, device=device, dtype=torch.float32
     )
     return drawn
+
+
+def batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Indices in batches of equal length, in order of first appearance.
+
+    Raises:
+        ConfigurationError: The batch size is not positive.
+    """
+    if batch_size < 1:
+        raise ConfigurationError(f"The batch size must be at least 1, not {batch_size}.")
+    groups: dict[int, list[int]] = defaultdict(list)
+    for index, length in enumerate(lengths):
+        groups[length].append(index)
+    for group in groups.values():
+        for start in range(0, len(group), batch_size):
+            yield group[start : start + batch_size]
 
 
 @torch.no_grad()

@@ -35,6 +35,8 @@ class ModelSpec(BaseModel):
         domain: What its pictures show; chooses protocol tables and hyper-parameter presets.
         guidance_distilled: Whether guidance was distilled into the weights, so that the prediction for the
             empty prompt is not a true unconditional score.
+        memory_gb: Device memory, in GB, from which on none of it is spared; below it the text encoder leaves
+            the device and training recomputes activations. 0 for a model that fits everywhere.
         revision: Commit on the Hub, or number of the weights that a package ships; None for the newest.
         note: One or two sentences for the catalogue.
     """
@@ -51,6 +53,7 @@ class ModelSpec(BaseModel):
     dtype: Literal["float32", "bfloat16"]
     domain: Literal["world", "photograph"]
     guidance_distilled: bool
+    memory_gb: Annotated[float, Field(ge=0)] = 0.0
     revision: str | None = None
     note: str = ""
 
@@ -58,6 +61,11 @@ class ModelSpec(BaseModel):
     def label(self) -> str:
         """The name with the revision, as the header of a table gives it."""
         return f"{self.name} (revision {self.revision})" if self.revision else self.name
+
+    @property
+    def is_large(self) -> bool:
+        """Whether there are devices that it does not fit as it is."""
+        return self.memory_gb > 0
 
     @classmethod
     def for_path(cls, path: Path | str) -> ModelSpec:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from zbench.metrics.robustness import Outcomes
 from zbench.report.contact_sheet import SheetColumn, SheetRow, draw_sheet, first_pictures
+from zbench.stages.thumbnails import shown_picture
 from zbench.store import read_json
 
 if TYPE_CHECKING:
@@ -114,4 +115,4 @@ def candidate_pictures(record: AttackRecord, root: Path) -> Iterator[tuple[str, 
     for stage, place in record.stages.items():
         if stage.startswith("pictures "):
             for index, sample in enumerate(read_json(root / place / "manifest.json")["samples"]):
-                yield stage, sample, root / place / "pictures" / f"{index:04d}.png"
+                yield stage, sample, shown_picture(root / place, index)

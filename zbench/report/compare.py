@@ -150,10 +150,9 @@ def find_side(cells: Sequence[CellResult], name: str) -> Side:
         UnknownNameError: No row has this name; close matches are named.
         ConfigurationError: A row has no figures, since its cell failed or was skipped.
     """
-    method, colon, seed = name.partition(":")
-    found = [cell for cell in cells if cell.spec.method == method]
-    if colon:
-        found = [cell for cell in found if str(cell.spec.training_seed) == seed]
+    found = [
+        cell for cell in cells if name in (cell.spec.method, f"{cell.spec.method}:{cell.spec.training_seed}")
+    ]
     if not found:
         raise UnknownNameError.of("row", name, _names(cells))
     for cell in found:
@@ -162,11 +161,12 @@ def find_side(cells: Sequence[CellResult], name: str) -> Side:
             raise ConfigurationError(
                 f"{cell.spec.label} has no figures to compare: {cell.status} ({reason})."
             )
-    return Side(method, tuple(found))
+    return Side(found[0].spec.method, tuple(found))
 
 
 def _names(cells: Sequence[CellResult]) -> list[str]:
-    seeds = [f"{cell.spec.method}:{cell.spec.training_seed}" for cell in cells if not cell.spec.is_original]
+    trained = (cell.spec for cell in cells if cell.spec.training_seed is not None)
+    seeds = [f"{spec.method}:{spec.training_seed}" for spec in trained]
     return [*dict.fromkeys(cell.spec.method for cell in cells), *seeds]
 
 

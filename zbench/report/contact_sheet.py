@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from zbench.protocols import ROLES
 from zbench.report.plots import RED
+from zbench.stages.thumbnails import SIDE, fitted, shown_picture
 from zbench.store import read_json
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ PER_ROLE = {"explicit": 3, "implicit": 2, "unrelated": 3}
 
 PER_OTHER_ROLE = 1
 
-_SIDE = 128
+_SIDE = SIDE
+"""That of thumbnails: a sheet of pictures that were thinned is the same."""
+
 _MARGIN = 8
 _FRAME = 3
 _LABEL_WIDTH = 130
@@ -100,9 +103,7 @@ def first_pictures(stages: Mapping[str, str], root: Path) -> list[tuple[dict[str
     for stage, place in stages.items():
         if stage.startswith("pictures "):
             manifest = read_json(root / place / "manifest.json")["samples"]
-            files = (
-                (sample, root / place / "pictures" / f"{i:04d}.png") for i, sample in enumerate(manifest)
-            )
+            files = ((sample, shown_picture(root / place, i)) for i, sample in enumerate(manifest))
             found.extend((sample, path) for sample, path in files if sample["repetition"] == 0)
     return found
 
@@ -162,14 +163,13 @@ def _around(corner: tuple[int, int]) -> tuple[int, int, int, int]:
 
 def _thumbnail(path: Path | None, blur: bool) -> Images.Image:
     """A picture fitted into the square of a cell; small ones are enlarged without smoothing."""
-    from PIL import Image, ImageFilter, ImageOps
+    from PIL import Image, ImageFilter
 
     square = Image.new("RGB", (_SIDE, _SIDE), "lightgray")
     if path is None or not path.is_file():
         return square
     with Image.open(path) as picture:
-        smooth = Image.Resampling.LANCZOS if max(picture.size) > _SIDE else Image.Resampling.NEAREST
-        fitted = ImageOps.contain(picture.convert("RGB"), (_SIDE, _SIDE), smooth)
-    fitted = fitted.filter(ImageFilter.GaussianBlur(_SIDE / 10)) if blur else fitted
-    square.paste(fitted, ((_SIDE - fitted.width) // 2, (_SIDE - fitted.height) // 2))
+        small = fitted(picture, _SIDE)
+    small = small.filter(ImageFilter.GaussianBlur(_SIDE / 10)) if blur else small
+    square.paste(small, ((_SIDE - small.width) // 2, (_SIDE - small.height) // 2))
     return square

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from zbench.concepts import load_concept
 from zbench.config import DEFAULT_MODEL, RunConfig
+from zbench.exchange.names import portable_name
 from zbench.model import load_spec
 from zbench.protocols import load_protocol
 from zbench.runner.roles import prompt_sets_of, scored_counts
@@ -48,7 +49,9 @@ def header_lines(config: RunConfig, cells: Sequence[CellSpec]) -> list[str]:
     other = _changed_from_protocol(config, table, model)
     lines += [f"Not as the protocol says: {', '.join(other)}"] if other else []
     changed = [
-        f"{name}.{field}={value}" for name, of in config.settings.items() for field, value in of.items()
+        f"{portable_name(name)}.{field}={value}"
+        for name, of in config.settings.items()
+        for field, value in of.items()
     ]
     if changed:
         lines.append(f"Settings {', '.join(sorted(changed))}")

@@ -51,8 +51,8 @@ class Side:
     @property
     def label(self) -> str:
         """Name with training seeds."""
-        if self.method == ORIGINAL:
-            return ORIGINAL
+        if all(cell.spec.training_seed is None for cell in self.cells):
+            return self.method
         seeds = ", ".join(str(cell.spec.training_seed) for cell in self.cells)
         return f"{self.method} (seed{'s' if len(self.cells) > 1 else ''} {seeds})"
 

@@ -6,21 +6,42 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zbench.runner.cell import Workshop, run_cell
+    from zbench.runner.cell import run_cell, stored_cell
+    from zbench.runner.grid import Grid
+    from zbench.runner.launchers.settings import Launch
     from zbench.runner.planning import plan
-    from zbench.runner.running import RunResult, run
+    from zbench.runner.running import GridResult, RunResult, run, run_grid
     from zbench.runner.specs import CellResult, CellSpec
+    from zbench.runner.workshop import Workshop
 
-__all__ = ["CellResult", "CellSpec", "RunResult", "Workshop", "plan", "run", "run_cell"]
+__all__ = [
+    "CellResult",
+    "CellSpec",
+    "Grid",
+    "GridResult",
+    "Launch",
+    "RunResult",
+    "Workshop",
+    "plan",
+    "run",
+    "run_cell",
+    "run_grid",
+    "stored_cell",
+]
 
 _HOMES = {
     "CellResult": "zbench.runner.specs",
     "CellSpec": "zbench.runner.specs",
+    "Grid": "zbench.runner.grid",
+    "GridResult": "zbench.runner.running",
+    "Launch": "zbench.runner.launchers.settings",
     "RunResult": "zbench.runner.running",
-    "Workshop": "zbench.runner.cell",
+    "Workshop": "zbench.runner.workshop",
     "plan": "zbench.runner.planning",
     "run": "zbench.runner.running",
     "run_cell": "zbench.runner.cell",
+    "run_grid": "zbench.runner.running",
+    "stored_cell": "zbench.runner.cell",
 }
 
 

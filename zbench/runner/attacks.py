@@ -17,7 +17,7 @@ from zbench.attacks.stored import StoredCandidates, read_candidates
 from zbench.errors import AttackError, UnknownNameError
 from zbench.metrics.robustness import AttackRecord
 from zbench.registry import load_attack
-from zbench.runner.failing import PREREQUISITES, free_memory
+from zbench.runner.failing import PREREQUISITES, NotDone, free_memory
 from zbench.stages.attack import Target, attack, attack_batches
 from zbench.stages.draw_candidates import FRESH, Drawing, Shot, Studio, draw, trials_of
 from zbench.stages.generate import picture_seed
@@ -31,6 +31,7 @@ from zbench.stages.judge import (
     winners,
     write_outcomes,
 )
+from zbench.stages.thumbnails import is_thinned, needed_again
 from zbench.store import read_json
 from zbench.validation import validated
 
@@ -47,6 +48,9 @@ ATTACK_SCORE_VERSION = 1
 
 Work = Callable[[str, Callable[["Advance"], None]], None]
 """Announces a stage by its name, does its job and takes the time."""
+
+Claim = Callable[[str, "StageFolder", Callable[["Advance"], None]], None]
+"""The same for a stage that other cells may need as well: it is done once, and the others wait."""
 
 
 def is_flagged(concept: Concept, model: ModelSpec) -> bool:
@@ -139,7 +143,7 @@ class Attacking:
         try:
             attacker = attack_of(spec, self.target.flagged)
             return _Siege(self, spec, attacker).record()
-        except PREREQUISITES:
+        except (*PREREQUISITES, NotDone):
             raise
         except (Exception, SystemExit):  # a stranger's code may raise anything, and must not end the cell
             free_memory()
@@ -236,13 +240,22 @@ class _Siege:
         groups = self.common.studio.drawings(shots)
         unique = {drawing.folder.id: drawing for drawing, _ in groups}
         folders = [drawing.folder for drawing in unique.values()]
-        self._draw(what, [each for each in unique.values() if not each.folder.is_complete()])
+        self._draw(what, [each for each in unique.values() if self._must_draw(each.folder)])
         self._look(what, folders)
         found: dict[tuple[str, str, int], Verdict] = {}
         for drawing, answered in groups:
             self._note(_stage_name(answered), drawing.folder)
             found |= self._verdicts(drawing, answered)
         return found, folders
+
+    def _must_draw(self, folder: StageFolder) -> bool:
+        """Whether pictures are missing, or thumbnails are all that is left of pictures to be judged."""
+        if not folder.is_complete():
+            return True
+        again = is_thinned(folder.path) and bool(self.common.judge.missing([folder.path]))
+        if again:
+            self.common.studio.store.notify(needed_again(folder))
+        return again
 
     def _draw(self, what: str, missing: Sequence[Drawing]) -> None:
         total = sum(len(each.samples) for each in missing)
@@ -307,6 +320,7 @@ def attacking(
     studio: Studio,
     pictures: tuple[StageFolder, StageFolder],
     work: Work,
+    claim: Claim,
 ) -> Attacking:
     """What the attacks of a cell share, the plain pictures judged.
 
@@ -317,9 +331,11 @@ def attacking(
         studio: Where candidates are drawn.
         pictures: The plain pictures of the attacked set by the erased model and by the original.
         work: Announces and times a stage.
+        claim: Likewise, for what other cells need as well.
     """
     for folder, samples in judge.missing(dict.fromkeys(folder.path for folder in pictures)):
-        work("judge plain pictures", lambda advance, f=folder, s=samples: judge.look(f, s, advance))  # type: ignore[misc]
+        look = partial(judge.look, folder, samples)
+        claim("judge plain pictures", folder, look)
     plain, original = (plain_verdicts(judge.verdicts(each.path), target.prompts) for each in pictures)
     hashes = [str(each.done()["files"]["manifest.json"]) for each in pictures]
     return Attacking(target, studio, judge, plain, original, (hashes[0], hashes[1]), spec.batch_size, work)

@@ -1,4 +1,4 @@
-"""Running one cell: erase, generate, score, each only where it is not done yet.
+"""Running one cell: erase, generate, score, attack, each only where it is not done yet.
 
 `run_cell` is the one function that every launcher calls, in whatever process.
 """
@@ -7,47 +7,39 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from zbench.concepts import Concept, load_concept
-from zbench.errors import MethodError, StoreError, UnknownNameError
-from zbench.prompts import PromptSet
-from zbench.protocols import load_protocol
-from zbench.registry import load_method
-from zbench.runner.attacks import attacking, attacks_identity, is_flagged, not_judged
-from zbench.runner.failing import PREREQUISITES, free_memory
+from zbench.errors import StoreError
+from zbench.runner.attacks import attacking, not_judged
+from zbench.runner.failing import PREREQUISITES, NotDone, free_memory
+from zbench.runner.identity import method_of
 from zbench.runner.progress import Advance, Reporter, Silent
 from zbench.runner.provenance import provenance
-from zbench.runner.roles import describe_set, prompt_sets_of, prompts_left_out
-from zbench.runner.specs import (
-    BY_CONTENT,
-    EXCLUDED,
-    SCHEMA_VERSION,
-    SCHEMA_VERSION_ATTACKED,
-    CellResult,
-    CellSpec,
-)
+from zbench.runner.roles import describe_set
+from zbench.runner.samples_table import SAMPLES_FILE, samples_table
+from zbench.runner.specs import SCHEMA_VERSION, SCHEMA_VERSION_ATTACKED, CellResult, CellSpec
+from zbench.runner.summary import SUMMARY, Summary
+from zbench.runner.workshop import Workshop
 from zbench.stages.attack import Target
 from zbench.stages.draw_candidates import ROLE, Studio
 from zbench.stages.erase import erase, erase_folder, refusal
-from zbench.stages.generate import generate, generate_folder, planned_samples
-from zbench.stages.inputs import ModelHandle
+from zbench.stages.generate import generate
 from zbench.stages.judge import Judge
-from zbench.store import StageFolder, Store, atomic_write_json, read_json, safe_name
+from zbench.stages.thumbnails import is_thinned, needed_again
+from zbench.store import StageFolder, Store, atomic_write_bytes, atomic_write_json, read_json
 
 if TYPE_CHECKING:
-    from zbench.detectors.base import Detector
+    from zbench.concepts import Concept
     from zbench.method import Method
     from zbench.metrics.robustness import AttackRecord
-    from zbench.protocols import DomainProtocol
+    from zbench.stages.inputs import ModelHandle
     from zbench.stages.samples import SamplesView
-    from zbench.stages.scorer import Scorer
 
 RESULT = "result.json"
 
@@ -55,52 +47,12 @@ _NOT_IN_RESULTS = {"figures", "verdict", "sweeps", "settings"}
 """Parts of a scores folder's record that a result has elsewhere, or leaves there."""
 
 
-@dataclass
-class Workshop:
-    """What the cells of one process share: loaded models and instruments, by what they were loaded from."""
-
-    models: dict[tuple[Any, ...], ModelHandle] = field(default_factory=dict)
-    scorers: dict[tuple[Any, ...], Scorer] = field(default_factory=dict)
-    detectors: dict[tuple[Any, ...], Detector] = field(default_factory=dict)
-
-    def model(self, spec: CellSpec) -> ModelHandle:
-        """The model of a cell, not loaded yet where nobody needed it."""
-        key = (spec.model, spec.device, spec.height, spec.width, spec.guidance_scale)
-        if key not in self.models:
-            self.models[key] = ModelHandle(*key)
-        return self.models[key]
-
-    def scorer(self, spec: CellSpec, concept: Concept, table: DomainProtocol, cache: Path) -> Scorer:
-        """The instruments of a cell."""
-        from zbench.stages.scorer import load_scorer
-
-        key = self._instruments_key(spec)
-        if key not in self.scorers:
-            self.scorers[key] = load_scorer(
-                table, concept.name, members=concept.members,
-                references=spec.references, cache=cache, device=spec.device,
-            )  # fmt: skip
-        return self.scorers[key]
-
-    def detector(self, spec: CellSpec, table: DomainProtocol) -> Detector:
-        """The detector that judges attacks: the scorer's own where it is loaded already."""
-        from zbench.stages.scorer import first_detector
-
-        key = self._instruments_key(spec)
-        if key in self.scorers:
-            return self.scorers[key].detectors[0]
-        if key not in self.detectors:
-            self.detectors[key] = first_detector(table, spec.device or "cpu")
-        return self.detectors[key]
-
-    def _instruments_key(self, spec: CellSpec) -> tuple[Any, ...]:
-        return (spec.protocol, spec.concept, spec.references, spec.device, self.model(spec).spec.domain)
-
-
 def run_cell(
     spec: CellSpec, store: Store, reporter: Reporter | None = None, workshop: Workshop | None = None
 ) -> CellResult:
-    """Brings one cell to its result, doing only what is missing, and writes `result.json`.
+    """Brings one cell to its result, doing only what is missing, and writes its folder.
+
+    Where another process is at the same cell, or at one of its stages, this one waits and finds it done.
 
     Args:
         spec: What to do.
@@ -117,15 +69,55 @@ def run_cell(
         MissingExtraError: An instrument's package is not installed.
     """
     cell = _Cell(spec, store, reporter or Silent(), workshop or Workshop())
+    with cell.claimed("cell", cell.folder):
+        try:
+            result = cell.result()
+        except PREREQUISITES:
+            raise
+        except (Exception, SystemExit):  # a stranger's code may raise anything, and must not end the run
+            result = cell.describe("failed", error=traceback.format_exc())
+        if result.status == "failed":
+            free_memory()  # what the failed work held must not fail the next cell
+        return cell.keep(result)
+
+
+def stored_cell(spec: CellSpec, store: Store, workshop: Workshop | None = None) -> CellResult | None:
+    """A cell's result if all that it stands on is there, every file as its hash says; nothing is worked on.
+
+    Args:
+        spec: What is to be done.
+        store: The run folder.
+        workshop: What the cells of this process share.
+
+    Returns:
+        None where something is missing, altered or to be tried again.
+
+    Raises:
+        ZbenchError: Something that the cell starts from is missing.
+    """
+    cell = _LookingCell(spec, store, Silent(), workshop or Workshop())
+    if not (cell.folder.path / RESULT).is_file():
+        return None
     try:
         result = cell.result()
-    except PREREQUISITES:
-        raise
-    except (Exception, SystemExit):  # a stranger's code may raise anything, and must not end the run
-        result = cell.describe("failed", error=traceback.format_exc())
-    if result.status == "failed":
-        free_memory()  # what the failed work held must not fail the next cell
-    return cell.keep(result)
+    except (*PREREQUISITES, NotDone):
+        return None
+    except (Exception, SystemExit):  # whatever it is, the cell's own process will meet it, and record it
+        return None
+    return result if cell.is_kept(result) else None
+
+
+def record_failure(spec: CellSpec, store: Store, error: str) -> CellResult:
+    """Records that a cell's process died before it could write a result itself.
+
+    Args:
+        spec: What was to be done.
+        store: The run folder.
+        error: How it died, the reason in the last line.
+    """
+    cell = _Cell(spec, store, Silent(), Workshop())
+    with cell.claimed("cell", cell.folder):
+        return cell.keep(cell.describe("failed", error=error))
 
 
 class _Cell:
@@ -133,78 +125,44 @@ class _Cell:
 
     def __init__(self, spec: CellSpec, store: Store, reporter: Reporter, workshop: Workshop) -> None:
         self.spec, self.store, self.reporter, self.workshop = spec, store, reporter, workshop
-        self.model = workshop.model(spec)
-        self.concept: Concept = load_concept(spec.concept, self.model.spec.domain)
-        self.protocol = load_protocol(spec.protocol)
-        self.table = self.protocol.table(self.model.spec.domain, self.concept.name, self.concept.family)
+        self.inputs = workshop.identities.inputs(spec)
+        self.model: ModelHandle = self.inputs.model
+        self.concept: Concept = self.inputs.concept
         self.folders: dict[str, StageFolder] = {}
+        self.drawings: dict[str, tuple[str, Callable[[Advance], None]]] = {}
         self.seconds: dict[str, float] = {}
-
-    # What is to be done ---------------------------------------------------------------------------------
 
     @cached_property
     def method(self) -> Method | None:
         """The method with its hyper-parameters; None for the unerased model."""
-        if self.spec.is_original:
-            return None
-        plugins = [self.spec.plugin] if self.spec.plugin else []
-        try:
-            return load_method(self.spec.method, plugins).of(self.spec.hyperparameters)
-        except UnknownNameError as error:  # it was there when the run was planned: this cell's trouble alone
-            raise MethodError(
-                f"{self.spec.method} is not what it was when this was planned: {error}"
-            ) from error
-
-    @cached_property
-    def prompt_sets(self) -> dict[str, PromptSet]:
-        """Role -> prompts, as many as the spec wants."""
-        domain = self.model.spec.domain
-        return prompt_sets_of(self.table, self.concept, domain, self.spec.prompts, self.spec.prompts_dir)
-
-    @cached_property
-    def left_out(self) -> set[tuple[str, str]]:
-        """(set, id) of prompts that are drawn for other concepts and not scored for this one."""
-        return prompts_left_out(self.prompt_sets, self.concept)
+        return method_of(self.spec)
 
     @cached_property
     def folder(self) -> StageFolder:
         """The cell's own folder, named by everything that can change its figures."""
-        spec = self.spec.model_dump(mode="json", exclude=set(EXCLUDED | BY_CONTENT))
-        config = {
-            "stage": "cell",
-            "spec": spec,
-            "concept": self.concept.model_dump(mode="json"),
-            "model": self.model.identity,
-            "prompts": {role: prompts.sha256 for role, prompts in self.prompt_sets.items()},
-            "protocol": {"version": self.protocol.version, **self.table.model_dump(mode="json")},
-            "instruments": self.instruments,
-            **({"plugin": self.spec.plugin.sha256} if self.spec.plugin else {}),
-            **(self._attacks_config() if self.spec.attacks else {}),
-        }
-        return self.store.stage("cells", config, prefix=safe_name(f"{self.spec.label}-{self.concept.name}"))
+        return self.workshop.identities.folder(self.spec, self.store)
 
-    def _attacks_config(self) -> dict[str, Any]:
-        flagged = is_flagged(self.concept, self.model.spec)
-        return {
-            "attacks": attacks_identity(self.spec.attacks, flagged),
-            "attacked": self._attacked_prompts().sha256,
-        }
+    @contextmanager
+    def claimed(self, what: str, folder: StageFolder) -> Iterator[bool]:
+        """Takes a stage on, telling of it while another process has it; yields whether it is left to do."""
+        with ExitStack() as shown:
+            advance: list[Advance] = []
 
-    def _attacked_prompts(self) -> PromptSet:
-        return self.prompt_sets[ROLE].head(self.spec.attack_prompts)
+            def waiting() -> None:
+                if not advance:
+                    label = f"{self.spec.label}: {what}, which another process is doing"
+                    advance.append(shown.enter_context(self.reporter.waiting(label)))
+                advance[0](0, 1)
 
-    @cached_property
-    def instruments(self) -> dict[str, Any]:
-        """Identity of detectors, CLIP and references."""
-        from zbench.stages.scorer import instruments_config
-
-        return instruments_config(self.table, self.concept.name, self.spec.references)
+            with folder.claim(waiting) as missing:
+                shown.close()
+                yield missing
 
     # Doing it ---------------------------------------------------------------------------------------------
 
     def result(self) -> CellResult:
         """The stored result where nothing is missing, otherwise a new one."""
-        _ = self.instruments  # first of all: a missing detector is better known before the training
+        _ = self.inputs.instruments  # first of all: a missing detector is better known before the training
         if self.spec.problem is not None:
             return self.describe("failed", error=self.spec.problem)
         reason = refusal(self.method, self.concept) if self.method else None
@@ -220,14 +178,19 @@ class _Cell:
     def _ensure(self, stage: str, folder: StageFolder, work: Callable[[Advance], None]) -> StageFolder:
         """Does a stage's work unless its folder is complete."""
         if not folder.is_complete():
-            self._work(stage, work)
+            self._claim_and_work(stage, folder, work)
         self.folders[stage] = folder
         return folder
+
+    def _claim_and_work(self, stage: str, folder: StageFolder, work: Callable[[Advance], None]) -> None:
+        with self.claimed(stage, folder) as missing:
+            if missing:
+                self._work(stage, work)
 
     def _work(self, stage: str, work: Callable[[Advance], None]) -> None:
         """Announces a stage, does its work and takes the time."""
         if not self.model.is_loaded:
-            self.reporter.say(f"Loading the model {self.model.spec.name} ...")
+            self.reporter.note(f"Loading the model {self.model.spec.name} ...")
             _ = self.model.model  # before a stage is announced: missing weights fail here
         start = time.monotonic()
         with self.reporter.stage(f"{self.spec.label}: {stage}") as advance:
@@ -243,27 +206,33 @@ class _Cell:
         )
 
     def _drawn(self, erasure: StageFolder | None, name: str) -> list[StageFolder]:
-        return [self._drawn_set(erasure, name, role) for role in self.prompt_sets]
+        return [self._drawn_set(erasure, name, role) for role in self.inputs.prompt_sets]
 
     def _drawn_set(self, erasure: StageFolder | None, name: str, role: str) -> StageFolder:
-        samples = planned_samples(self.prompt_sets[role], role, self.spec.repetitions)
-        folder = generate_folder(self.store, erasure, self.model, samples, self.spec.steps)
+        samples, steps = self.inputs.samples[role], self.spec.steps
+        folder = self.inputs.pictures(self.store, erasure, role)
 
         def draw(advance: Advance) -> None:
-            generate(folder, erasure, self.model, samples, self.spec.steps, self.spec.batch_size, advance)
+            generate(folder, erasure, self.model, samples, steps, self.spec.batch_size, advance)
 
+        self.drawings[folder.id] = (f"{name} {role}", draw)
         return self._ensure(f"{name} {role}", folder, draw)
 
+    def _draw_thinned(self, folders: Iterable[StageFolder]) -> None:
+        """Draws pictures again that are looked at once more, and of which only thumbnails were kept."""
+        for folder in folders:
+            stage, draw = self.drawings[folder.id]
+            if is_thinned(folder.path):
+                with self.claimed(stage, folder):
+                    if is_thinned(folder.path):  # nobody has drawn them meanwhile
+                        self.store.notify(needed_again(folder))
+                        self._work(stage, draw)
+
     def _scored(self, own: list[StageFolder], original: list[StageFolder]) -> StageFolder:
-        config = {
-            "stage": "score",
-            "samples": [_manifest_hash(folder) for folder in own],
-            "left_out": sorted(self.left_out),
-            "members": list(self.concept.members),
-            "original": [_manifest_hash(folder) for folder in original],
-            "instruments": self.instruments,
-        }
-        folder = self.store.stage("scores", config, prefix=f"scores-{self.concept.name}")
+        folder = self.inputs.scores(self.store, own, original)
+        if not folder.is_complete():
+            self._draw_thinned([*own, *original])
+            folder = self.inputs.scores(self.store, own, original)  # another machine may draw others
         return self._ensure("score", folder, lambda advance: self._score(folder, own, original, advance))
 
     def _score(
@@ -271,7 +240,10 @@ class _Cell:
     ) -> None:
         from zbench.stages.score import score
 
-        scorer = self.workshop.scorer(self.spec, self.concept, self.table, self.store.root / "features")
+        scorer = self.workshop.scorer(
+            self.spec, self.concept, self.inputs.table, self.store.root / "features"
+        )
+        scorer.say = self.reporter.say
         pictures, reference = self._scored_view(own), self._scored_view(original)
 
         def fill(temporary: Path) -> None:
@@ -284,22 +256,24 @@ class _Cell:
         from zbench.stages.samples import SamplesView
 
         view = SamplesView.concat([SamplesView.load(folder.path) for folder in folders])
-        kept = [i for i, sample in enumerate(view.samples) if sample.key[:2] not in self.left_out]
-        return SamplesView(tuple(view.samples[i] for i in kept), view.pictures[kept])
+        kept = [i for i, sample in enumerate(view.samples) if sample.key[:2] not in self.inputs.left_out]
+        return view.take(kept)
 
     def _attacked(
         self, erasure: StageFolder | None, own: list[StageFolder], original: list[StageFolder]
     ) -> tuple[AttackRecord, ...]:
         """What each attack found; their stages stand in their records."""
-        place, prompts = list(self.prompt_sets).index(ROLE), self._attacked_prompts()
-        flagged = is_flagged(self.concept, self.model.spec)
+        place, prompts = list(self.inputs.prompt_sets).index(ROLE), self.inputs.attacked_prompts
+        flagged = self.inputs.flagged
         target = Target(self.model, erasure, self.concept, prompts.prompts, flagged, self.spec.steps)
-        judge = Judge(self.store, self.workshop.detector(self.spec, self.table), self.concept)
+        judge = Judge(self.store, self.workshop.detector(self.spec, self.inputs.table), self.concept)
         if judge.refusal is not None:
             return tuple(not_judged(each, judge.refusal) for each in self.spec.attacks)
         studio = Studio(self.store, target, prompts.name, self.spec.steps)
         pictures = (own[place], original[place])
-        common = attacking(self.spec, target, judge, studio, pictures, self._work)
+        if judge.missing(folder.path for folder in pictures):
+            self._draw_thinned(pictures)
+        common = attacking(self.spec, target, judge, studio, pictures, self._work, self._claim_and_work)
         return tuple(self._told(common.record(each)) for each in self.spec.attacks)
 
     def _told(self, record: AttackRecord) -> AttackRecord:
@@ -326,18 +300,20 @@ class _Cell:
         from zbench.stages.score import FIGURES_FILE
 
         record = read_json(scores.path / FIGURES_FILE)
-        cost = None if erasure is None else read_json(erasure.path / "erasure.json")["cost"]
+        # What an import took is unknown: it was made elsewhere.
+        unknown = self.spec.imported is not None
+        cost = None if erasure is None or unknown else read_json(erasure.path / "erasure.json")["cost"]
         evidence = {key: value for key, value in record.items() if key not in _NOT_IN_RESULTS}
         figures, verdict = tuple(record["figures"]), record.get("verdict")
-        more = {"verdict": verdict, "shown": self.table.shown, "cost": cost, "attacks": attacks}
+        more = {"verdict": verdict, "shown": self.inputs.table.shown, "cost": cost, "attacks": attacks}
         return self.describe("done", figures=figures, evidence=evidence, **more)
 
     def describe(self, status: str, *, evidence: dict[str, Any] | None = None, **fields: Any) -> CellResult:
         """A result with its provenance."""
         inputs = {
             "model": {"name": self.model.spec.name, **self.model.identity},
-            "protocol": self.protocol.label,
-            "prompts": {role: describe_set(prompts) for role, prompts in self.prompt_sets.items()},
+            "protocol": self.inputs.protocol.label,
+            "prompts": {role: describe_set(prompts) for role, prompts in self.inputs.prompt_sets.items()},
         }
         device = str(self.model.model.device) if self.model.is_loaded else (self.spec.device or "not used")
         facts = {**provenance(device), **inputs, "evidence": evidence or {}}
@@ -349,10 +325,23 @@ class _Cell:
 
     def keep(self, result: CellResult) -> CellResult:
         """Writes a result that is not on disk yet."""
-        if result == self._on_disk():
-            return result
-        self.folder.write(lambda folder: atomic_write_json(folder / RESULT, result.model_dump(mode="json")))
+        if not self.is_kept(result):
+            self.folder.write(lambda folder: self._write(folder, result))
         return result
+
+    def is_kept(self, result: CellResult) -> bool:
+        """Whether the cell's folder holds this result, and all that belongs to it."""
+        belonging = [SUMMARY, *([SAMPLES_FILE] if result.status == "done" else [])]
+        there = all((self.folder.path / name).is_file() for name in belonging)
+        return there and result == self._on_disk()
+
+    def _write(self, folder: Path, result: CellResult) -> None:
+        if result.status == "done":
+            own = [self.store.root / place for stage, place in result.stages.items() if _is_own(stage)]
+            table = samples_table(self.store.root / result.stages["score"], own)
+            atomic_write_bytes(folder / SAMPLES_FILE, table)
+        atomic_write_json(folder / SUMMARY, Summary.of(result).model_dump(mode="json"))
+        atomic_write_json(folder / RESULT, result.model_dump(mode="json"))
 
     def _on_disk(self) -> CellResult | None:
         """What `result.json` holds; None where there is none, or none that can be read."""
@@ -365,6 +354,19 @@ class _Cell:
             return None
 
 
-def _manifest_hash(folder: StageFolder) -> str:
-    """Hash of a samples folder's manifest, which holds the hash of every picture."""
-    return str(folder.done()["files"]["manifest.json"])
+class _LookingCell(_Cell):
+    """A cell that does no work, and claims nothing: it may lie in a folder that cannot be written to."""
+
+    def _claim_and_work(self, stage: str, folder: StageFolder, work: Callable[[Advance], None]) -> None:
+        raise NotDone(stage)
+
+    def _work(self, stage: str, work: Callable[[Advance], None]) -> None:
+        raise NotDone(stage)
+
+    def _draw_thinned(self, folders: Iterable[StageFolder]) -> None:
+        """What needs them is not done, and says so."""
+
+
+def _is_own(stage: str) -> bool:
+    """Whether a stage drew pictures of the cell itself, not of the unerased model beside it."""
+    return stage.startswith("pictures ")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import gc
-import sys
-
 from zbench.errors import MissingExtraError, StoreError, UnknownNameError, WeightsError
+from zbench.stages.memory import free_memory
+
+__all__ = ["PREREQUISITES", "NotDone", "free_memory"]
 
 PREREQUISITES = (StoreError, WeightsError, MissingExtraError, UnknownNameError)
 """Errors that the user has to mend before any cell can run; all others fail one cell, or attack, alone."""
 
 
-def free_memory() -> None:
-    """Lets go of what failed work held: it must not fail what comes next."""
-    gc.collect()
-    if "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized():
-        sys.modules["torch"].cuda.empty_cache()
+class NotDone(Exception):
+    """Something is missing, said to whoever only looks."""

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from zbench.concepts import load_concept
 from zbench.config import ORIGINAL, REPLAY, RunConfig
 from zbench.errors import ConfigurationError, UnknownNameError
+from zbench.exchange.imported import import_fields
+from zbench.exchange.names import is_import, settings_of
 from zbench.model import load_spec
 from zbench.protocols import load_protocol
 from zbench.registry import load_attack, load_method, plugin_files
@@ -44,7 +46,9 @@ def plan(config: RunConfig) -> list[CellSpec]:
     Raises:
         UnknownNameError: A method, attack, concept, model, protocol, preset or field is unknown; names close
             matches.
-        ConfigurationError: A setting has the wrong type or is out of range, or there is no such plugin file.
+        ConfigurationError: A setting has the wrong type or is out of range, or there is no such plugin file
+            or erased model.
+        WeightsError: An erased model made elsewhere is truncated or altered.
     """
     plugins = plugin_files(config.plugins)
     model = load_spec(config.model)
@@ -65,6 +69,9 @@ def plan(config: RunConfig) -> list[CellSpec]:
     }
     cells = [CellSpec(method=ORIGINAL, **shared)]
     for name in config.methods:
+        if is_import(name):  # nothing is trained, so there is one cell whatever the training seeds
+            cells.append(CellSpec(**import_fields(name, settings_of(name, config.settings)), **shared))
+            continue
         own = _fields_of(name, config, plugins, model)
         seeds = range(config.training_seeds)
         cells.extend(CellSpec(method=name, **_with_seed(own, seed), **shared) for seed in seeds)

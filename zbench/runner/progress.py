@@ -31,6 +31,14 @@ class Reporter(ABC):
     def say(self, line: str) -> None:
         """Shows one line that is no progress: a stage redone, a cell that failed."""
 
+    def waiting(self, label: str) -> AbstractContextManager[Advance]:
+        """Like `stage`, for the time in which another process does what is needed next."""
+        return self.stage(label)
+
+    def note(self, line: str) -> None:
+        """Shows one line that only who looks at a single cell wants to see."""
+        self.say(line)
+
 
 class Silent(Reporter):
     """Shows nothing; the default of the Python interface."""
@@ -103,17 +111,41 @@ class Bars(Reporter):
         self._progress.console.print(line, markup=False, highlight=False)
 
 
+class Passing(Reporter):
+    """A bar for each stage, no longer there than the stage: something else has the terminal in between."""
+
+    def __init__(self, console: Any) -> None:
+        self._console = console
+
+    @contextlib.contextmanager
+    def stage(self, label: str) -> Iterator[Advance]:
+        """Shows a bar while the stage runs."""
+        with _bars(self._console) as progress:
+            task = progress.add_task(label, total=None)
+            yield lambda done, total: progress.update(task, completed=done, total=total)
+
+    def say(self, line: str) -> None:
+        """Prints the line."""
+        self._console.print(line, markup=False, highlight=False)
+
+
 @contextlib.contextmanager
-def reporter_for_terminal() -> Iterator[Reporter]:
-    """Bars when standard error is a terminal, plain lines otherwise."""
+def reporter_for_terminal(live: bool = True) -> Iterator[Reporter]:
+    """Bars when standard error is a terminal, plain lines otherwise.
+
+    Args:
+        live: Whether nothing else shows anything meanwhile.
+    """
     from rich.console import Console
 
     console = Console(stderr=True)
     if not console.is_terminal:
         yield Plain()
-        return
-    with _bars(console) as progress:
-        yield Bars(progress)
+    elif not live:
+        yield Passing(console)
+    else:
+        with _bars(console) as progress:
+            yield Bars(progress)
 
 
 def _bars(console: Any) -> Progress:

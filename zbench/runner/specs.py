@@ -21,7 +21,7 @@ EXCLUDED = frozenset({"batch_size", "device"})
 BY_CONTENT = frozenset(
     {
         *("model", "plugin", "preset", "problem", "references", "prompts", "prompts_dir", "height", "width"),
-        *("attacks", "attack_prompts"),
+        *("attacks", "attack_prompts", "imported"),
     }
 )
 """Fields that enter a cell's identity as what they stand for (weights, pictures, prompts), not as written."""
@@ -35,7 +35,7 @@ SCHEMA_VERSION_ATTACKED = 2
 
 def _without_attacks(fields: dict[str, Any]) -> dict[str, Any]:
     """Runs without attacks are written as before there were any, and so can be read by any zbench."""
-    unused = {name for name in ("attacks", "attack_prompts") if not fields.get(name)}
+    unused = {name for name in ("attacks", "attack_prompts", "imported") if not fields.get(name)}
     return {name: value for name, value in fields.items() if name not in unused}
 
 
@@ -74,6 +74,7 @@ class CellSpec(BaseModel):
 
     Attributes:
         method: Name of the method; `original` for the unerased model.
+        imported: File or folder of an erased model made elsewhere, which then is the method; None otherwise.
         plugin: The file that defines the method, with the hash of its content; None for an installed one.
         problem: Traceback of why the method cannot be used, found when the run was planned; the cell fails
             with it. None where there is none.
@@ -99,6 +100,7 @@ class CellSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: str
+    imported: Path | None = None
     plugin: PluginFile | None = None
     problem: str | None = None
     preset: str | None = None
@@ -125,13 +127,21 @@ class CellSpec(BaseModel):
 
     def published(self) -> CellSpec:
         """As a result holds it; see `AttackSpec.published`."""
-        return self.model_copy(update={"attacks": tuple(each.published() for each in self.attacks)})
+        place = None if self.imported is None else Path(self.imported.name)
+        attacks = tuple(each.published() for each in self.attacks)
+        return self.model_copy(update={"attacks": attacks, "imported": place})
 
     @property
     def training_seed(self) -> int | None:
-        """The training seed; None for `original`."""
+        """The training seed; None for `original` and for what zbench did not train."""
         seed = self.hyperparameters.get("training_seed")
         return int(seed) if seed is not None else None
+
+    @property
+    def method_fields(self) -> dict[str, Any]:
+        """What the method's class is built from."""
+        place = {} if self.imported is None else {"source": self.imported}
+        return {**self.hyperparameters, **place}
 
     @property
     def is_original(self) -> bool:
@@ -141,7 +151,7 @@ class CellSpec(BaseModel):
     @property
     def label(self) -> str:
         """Short name for progress and tables, such as `zerase s0`."""
-        return self.method if self.is_original else f"{self.method} s{self.training_seed}"
+        return self.method if self.training_seed is None else f"{self.method} s{self.training_seed}"
 
 
 class CellResult(BaseModel):

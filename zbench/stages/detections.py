@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zbench.metrics.picture_table import Key, PictureTable
+from zbench.stages.measurements import behind
+from zbench.stages.memory import Room
 from zbench.store import DONE, StageFolder, Store, atomic_write_bytes, read_json
 
 if TYPE_CHECKING:
@@ -14,8 +16,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from zbench.detectors.base import Detector, Progress
+    from zbench.stages.samples import SamplesView
 
 DETECTIONS_FILE = "scores.parquet"
+
+CHUNK = 64
+"""Pictures held at once: a multiple of the detectors' own batches, so that it changes no score."""
 
 
 def detections_folder(store: Store, samples: Path, detector: Detector) -> StageFolder:
@@ -42,9 +48,22 @@ def detect(folder: StageFolder, samples: Path, detector: Detector, progress: Pro
     from zbench.stages.samples import SamplesView
 
     view = SamplesView.load(samples)
-    raw = detector.scores(view.pictures, progress)
+    raw = _raw_scores(view, detector, folder.notify, progress)
     table = PictureTable.of(view.samples, {detector.name: (detector.classes, raw)}, {}, {})
     folder.write(lambda place: atomic_write_bytes(place / DETECTIONS_FILE, table.to_parquet()))
+
+
+def _raw_scores(
+    view: SamplesView, detector: Detector, say: Callable[[str], None], progress: Progress | None
+) -> NDArray[np.float32]:
+    """Scores a few pictures at a time, [N, classes]."""
+    import numpy as np
+
+    def look(rows: Sequence[int]) -> NDArray[np.float32]:
+        return detector.scores(view.read(rows), behind(progress, rows, len(view)))
+
+    room = Room(CHUNK, "pictures to be scored", say)
+    return np.concatenate([scores for _, scores in room.parts(range(len(view)), look)])
 
 
 def read_detections(folder: StageFolder, detector: Detector) -> dict[Key, NDArray[np.float32]]:

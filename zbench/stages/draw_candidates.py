@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 from zbench.attacks.candidates import NOTHING, Kind, Spent, Tried
 from zbench.attacks.stored import StoredCandidate, StoredCandidates, text_hash
 from zbench.stages.attack import Target
+from zbench.stages.drawing import Painter
 from zbench.stages.generate import edited_model, erased_model, picture_seed, samples_folder
-from zbench.stages.samples import Sample, write_samples
+from zbench.stages.samples import Sample
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from zbench.model import Model
     from zbench.prompts.sets import Prompt
+    from zbench.stages.drawing import Captions
     from zbench.store import StageFolder, Store
 
 ROLE = "explicit"
@@ -218,26 +219,24 @@ def draw(
         drawing: From `Studio.drawings`.
         name: Of the attack: whose edits they are.
         target: What is attacked.
-        batch_size: Pictures drawn at once; changes none.
+        batch_size: Pictures drawn at once, fewer where memory does not suffice; changes none.
         progress: Told (pictures done, pictures in all).
 
     Raises:
         StoreError: A payload is damaged, or the folder cannot be written.
+        OutOfMemoryError: Memory does not suffice for a single picture.
         MethodError: An edit raised what would stop a whole run.
         ModelChangedError: It left the model changed.
     """
     model, edit = target.model, drawing.kind == "edit"
     _ = model.model  # missing weights show here, where they are not the edit's fault
     payloads = _payloads(drawing)
-    changed = edited_model(model, name, drawing.trials[0].payload) if edit else None
-
-    def fill(place: Path) -> None:
-        with changed or erased_model(model, target.erasure):
-            pictures = _pictures(drawing, payloads, target, batch_size, progress)
-        steps = drawing.folder.config["model"]["steps"]
-        write_samples(place, pictures, drawing.samples, {"erasure": drawing.weights, "steps": steps})
-
-    drawing.folder.write(fill)
+    changed = (
+        edited_model(model, name, drawing.trials[0].payload) if edit else erased_model(model, target.erasure)
+    )
+    steps = drawing.folder.config["model"]["steps"]
+    captions = _captions(model.model, drawing.kind, payloads)
+    Painter(model, captions, changed, steps, batch_size, progress).fill(drawing.folder, drawing.samples)
 
 
 def _payloads(drawing: Drawing) -> list[Any]:
@@ -247,15 +246,8 @@ def _payloads(drawing: Drawing) -> list[Any]:
     return [trial.payload() for trial in drawing.trials]
 
 
-def _pictures(
-    drawing: Drawing, payloads: list[Any], target: Target, batch_size: int, progress: Progress | None
-) -> Tensor:
-    model = target.model.model
-    more: dict[str, Any] = {
-        "steps": drawing.folder.config["model"]["steps"], "batch_size": batch_size, "progress": progress
-    }  # fmt: skip
-    seeds = [sample.seed for sample in drawing.samples]
-    if drawing.kind != "embedding":
-        return model.generate(payloads, seeds, **more)
-    given = [payload.to(model.device, model.transformer.dtype) for payload in payloads]
-    return model.generate_from(given, seeds, **more)
+def _captions(model: Model, kind: Kind, payloads: list[Any]) -> Captions:
+    """Texts are encoded; embeddings are given to the model as they are, past edits of the conditioning."""
+    if kind != "embedding":
+        return lambda rows: model.encode([payloads[row] for row in rows])
+    return lambda rows: [payloads[row].to(model.device, model.transformer.dtype) for row in rows]

@@ -9,14 +9,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zbench.stages.drawing import Painter
 from zbench.stages.erase import ORIGINAL_WEIGHTS, model_kept, own_errors, settings_kept, weights_hash
-from zbench.stages.samples import Sample, write_samples
+from zbench.stages.samples import Sample
 from zbench.store import StageFolder, Store, canonical_json
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from zbench.edits import Edit
     from zbench.prompts import PromptSet
     from zbench.stages.inputs import ModelHandle
@@ -101,7 +103,7 @@ def generate(
     batch_size: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Draws the pictures and puts their folder in place.
+    """Draws the pictures and puts their folder in place; what was drawn before a kill is not drawn again.
 
     Args:
         folder: From `generate_folder`.
@@ -109,29 +111,22 @@ def generate(
         model: The unerased model.
         samples: What to draw, N of them.
         steps: Denoising steps.
-        batch_size: Pictures drawn at once.
+        batch_size: Pictures drawn at once, fewer where memory does not suffice.
         progress: Told how many of the N are drawn.
 
     Raises:
         StoreError: The folder cannot be written.
+        OutOfMemoryError: Memory does not suffice for a single picture.
         MethodError: The erasure's edit raised what would stop a whole run.
         ModelChangedError: It left the model changed; that was dropped, and the next use loads it again.
         Exception: Whatever else the edit raises.
     """
     _ = model.model  # missing weights show here, where they are not the edit's fault
 
-    def fill(temporary: Path) -> None:
-        with erased_model(model, erasure):
-            pictures = model.model.generate(
-                [sample.prompt for sample in samples],
-                [sample.seed for sample in samples],
-                steps=steps,
-                batch_size=batch_size,
-                progress=progress,
-            )
-        write_samples(temporary, pictures, samples, {"erasure": folder.config["erasure"], "steps": steps})
+    def captions(rows: Sequence[int]) -> list[Tensor]:
+        return model.model.encode([samples[row].prompt for row in rows])
 
-    folder.write(fill)
+    Painter(model, captions, erased_model(model, erasure), steps, batch_size, progress).fill(folder, samples)
 
 
 @contextmanager

@@ -6,13 +6,15 @@ comes from its files and settings, not from its tensors.
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zbench.model import load_spec
-from zbench.store import canonical_json, sha256_bytes, sha256_file
+from zbench.stages.embeddings import EmbeddingFiles
+from zbench.stages.file_hashes import file_hash
+from zbench.store import canonical_json, sha256_bytes
 
 if TYPE_CHECKING:
     from zbench.model import Model, ModelSpec
@@ -61,6 +63,8 @@ class ModelHandle:
 
         loaded = load_model(self.name, self.device, height=self.size[0], width=self.size[1])
         loaded.spec = loaded.spec.model_copy(update={"guidance_scale": self.spec.guidance_scale})
+        if loaded.spec.is_large:
+            loaded.prompts.store = EmbeddingFiles(partial(self._encoding, loaded))
         return loaded
 
     @property
@@ -81,6 +85,11 @@ class ModelHandle:
         """
         settings = self.spec.model_dump(include=_SETTINGS)
         return {**settings, "weights": self._weights()}
+
+    def _encoding(self, loaded: Model) -> dict[str, Any]:
+        """What an embedding depends on beside its prompt; each kind of device rounds in its own way."""
+        settings = {key: self.identity[key] for key in ("weights", "max_sequence_length", "dtype")}
+        return {**settings, "device": loaded.device.type}
 
     def _weights(self) -> str:
         kind, _, place = self.spec.source.partition(":")
@@ -104,7 +113,7 @@ def _folder_hash(folder: Path) -> str:
     """Hash over names and contents of a pipeline's files; the same wherever the folder lies."""
     files = [path for path in sorted(folder.rglob("*")) if path.suffix in _WEIGHTS and path.name != _SIDECAR]
     return sha256_bytes(
-        canonical_json([[p.relative_to(folder).as_posix(), sha256_file(p)] for p in files]).encode()
+        canonical_json([[p.relative_to(folder).as_posix(), file_hash(p)] for p in files]).encode()
     )
 
 

@@ -10,6 +10,7 @@ import os
 import random
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -22,29 +23,45 @@ from zbench.store import sha256_bytes
 if TYPE_CHECKING:
     from zbench.model import Model
 
-_CHUNK = 1 << 22
+_CHUNK = 1 << 20
+"""Bytes looked at in one go: they fit the cache of a processor."""
+
 _MIX = -7046029254386353131
 """2^64 divided by the golden ratio, odd, as a signed number: spreads places over all 64 bits."""
 
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 _GLOBAL_HOOKS = ("_global_forward_pre_hooks", "_global_forward_hooks", "_global_backward_hooks")
-_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def checksum(tensor: Tensor) -> int:
-    """A 64-bit checksum of a tensor's bits: the sum of its words times an odd number for each place.
+    """A 64-bit checksum of a tensor's bits: the sum of its words of eight bytes times an odd number each.
 
     Any change of a single element changes it; it is no cryptographic hash.
     """
-    bits = tensor.detach().reshape(-1)
-    bits = torch.view_as_real(bits).reshape(-1) if bits.is_complex() else bits
-    bits = bits.contiguous().view(_INTEGERS[bits.element_size()])
-    total = 0
-    for start in range(0, bits.numel(), _CHUNK):
-        words = bits[start : start + _CHUNK].to(torch.int64)
-        places = (2 * torch.arange(start, start + len(words), device=words.device) + 1) * _MIX
-        total += int((words * places).sum())
-    return total % (1 << 64)
+    flat = tensor.detach().reshape(-1).contiguous().view(torch.uint8)
+    total = torch.zeros((), dtype=torch.int64, device=flat.device)
+    for index, piece in enumerate(torch.split(flat, _CHUNK)):
+        words = _words(piece)
+        total += (words * _factors(words.device)[: len(words)]).sum() * _signed(index * _MIX | 1)
+    return int(total) % (1 << 64)
+
+
+def _words(piece: Tensor) -> Tensor:
+    """Bytes as numbers of eight bytes, zeros after the last; copied only where they lie askew."""
+    if len(piece) % 8:
+        piece = nn.functional.pad(piece, (0, -len(piece) % 8))
+    return (piece.clone() if piece.storage_offset() % 8 else piece).view(torch.int64)
+
+
+@cache
+def _factors(device: torch.device) -> Tensor:
+    """An odd number for each word of a piece."""
+    return (2 * torch.arange(_CHUNK // 8, device=device) + 1) * _MIX
+
+
+def _signed(number: int) -> int:
+    """The low 64 bits, as torch holds them."""
+    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 @dataclass(frozen=True)
@@ -62,7 +79,7 @@ class ModelState:
     @classmethod
     def of(cls, model: Model) -> Self:
         """The state as it is now."""
-        if not model._encoded:
+        if not model.prompts.known:
             model.encode([""])  # a text encoder puts hooks of its own in when it is first called
         facts: dict[str, Hashable] = dict(_model_facts(model))
         for name, network in model.networks().items():
@@ -70,7 +87,7 @@ class ModelState:
             facts.update(
                 (f"module {name}.{path}", _module_facts(module)) for path, module in _modules(network)
             )
-        return cls(facts, {prompt: checksum(value) for prompt, value in model._encoded.items()})
+        return cls(facts, {prompt: checksum(value) for prompt, value in model.prompts.known.items()})
 
     def changes(self, model: Model) -> list[str]:
         """What is different by now, by name; empty where nothing is."""
@@ -84,7 +101,7 @@ class ModelState:
     def _rewritten(self, now: ModelState, model: Model) -> Iterator[str]:
         """Prompts whose cached embedding was written to, or can no longer be trained with."""
         for prompt, value in now.encoded.items():
-            cached, known = model._encoded[prompt], self.encoded.get(prompt)
+            cached, known = model.prompts.known[prompt], self.encoded.get(prompt)
             # A new one counts its writes itself, unless it was made in inference mode.
             written = cached.is_inference() or cached._version > 0 if known is None else known != value
             if written:

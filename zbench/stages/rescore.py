@@ -18,7 +18,7 @@ from zbench.metrics.evidence import Evidence, Key, PictureTable
 from zbench.metrics.sweeps import sweeps
 from zbench.stages.detections import kept_scores
 from zbench.stages.evidence_files import FIGURES_FILE, detector_record, read_evidence
-from zbench.store import DONE, StageFolder, Store, atomic_write_json, read_json
+from zbench.store import StageFolder, Store, atomic_write_json, read_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,10 +125,11 @@ def _of_stage(store: Store, stages: dict[str, str], start: str) -> tuple[Path, .
 
 def _stage_folder(store: Store, place: str) -> StageFolder:
     """A complete stage folder from its place alone."""
-    path = store.root / place
-    folder = StageFolder(path, path.name, read_json(path / DONE).get("config", {}), store.notify)
+    folder = store.stored(place)
     if not folder.is_complete():
-        raise StoreError(f"{path} is missing files or was altered; run the same command again to renew it.")
+        raise StoreError(
+            f"{folder.path} is missing files or was altered; run the same command again to renew it."
+        )
     return folder
 
 

@@ -7,7 +7,6 @@ from stored evidence and an altered or missing picture is noticed instead of sil
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,13 +16,24 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from zbench.errors import StoreError
-from zbench.store import atomic_write_bytes, atomic_write_json, canonical_json, read_json, sha256_bytes
+from zbench.stages.picture_files import PictureFile, PictureFiles, picture_name, picture_path, write_picture
+from zbench.stages.thumbnails import require_pictures
+from zbench.store import atomic_write_json, canonical_json, read_json, sha256_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+__all__ = [
+    "MANIFEST", "Manifest", "Sample", "SamplesView", "picture_name", "picture_path", "read_manifest",
+    "write_manifest", "write_samples",
+]  # fmt: skip
+
+MANIFEST = "manifest.json"
+
+IN_MEMORY = 1 << 28
+"""Bytes of pictures up to which a view keeps what it has read: small sets are looked at several times."""
+
 SCHEMA_VERSION = 1
-_SHOWN = 3
 
 
 class Sample(BaseModel):
@@ -59,15 +69,61 @@ class Sample(BaseModel):
         return (self.prompt_set, self.prompt_id, self.repetition)
 
 
-def picture_path(folder: Path, index: int) -> Path:
-    """Where picture `index` of a samples folder lies."""
-    return folder / "pictures" / f"{index:04d}.png"
+@dataclass(frozen=True)
+class Manifest:
+    """What a samples folder says of its pictures.
+
+    Attributes:
+        samples: N descriptions with the hashes of the pictures' files.
+        size: (height, width) of the pictures.
+        provenance: Erasure, steps ...
+    """
+
+    samples: tuple[Sample, ...]
+    size: tuple[int, int]
+    provenance: dict[str, Any]
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Writes the manifest of a samples folder, whose pictures are there."""
+    record = {
+        "schema_version": SCHEMA_VERSION,
+        "height": manifest.size[0],
+        "width": manifest.size[1],
+        "samples": [sample.model_dump() for sample in manifest.samples],
+        "provenance": manifest.provenance,
+    }
+    atomic_write_json(folder / MANIFEST, record)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Reads the manifest of a samples folder, and looks at no picture.
+
+    Raises:
+        StoreError: It is missing, malformed, or of another version.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise StoreError(f"{folder} is not a samples folder: it has no {MANIFEST}")
+    record = read_json(path)
+    if not isinstance(record, dict) or record.get("schema_version") != SCHEMA_VERSION:
+        raise StoreError(
+            f"{path} has not schema version {SCHEMA_VERSION}: written by another version of zbench?"
+        )
+    try:
+        samples = tuple(Sample.model_validate(row) for row in record["samples"])
+        size = (int(record["height"]), int(record["width"]))
+        return Manifest(samples, size, dict(record.get("provenance") or {}))
+    except (KeyError, TypeError, ValueError, ValidationError) as error:
+        raise StoreError(f"{path} is malformed: {str(error).splitlines()[0]}") from error
 
 
 def write_samples(
     folder: Path, pictures: Tensor, samples: Sequence[Sample], provenance: dict[str, Any] | None = None
 ) -> None:
     """Writes pictures and manifest into `folder` (made if missing); the manifest comes last.
+
+    For pictures that are all in memory; `zbench.stages.drawing` writes them as they are drawn.
 
     Args:
         folder: Usually the temporary folder of a `StageFolder.write`.
@@ -80,18 +136,12 @@ def write_samples(
     """
     _check_pictures(pictures, len(samples))
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
-    written = [
-        sample.model_copy(update={"sha256": _write_png(picture_path(folder, index), picture)})
+    written = tuple(
+        sample.model_copy(update={"sha256": write_picture(picture_path(folder, index), picture)})
         for index, (sample, picture) in enumerate(zip(samples, pictures, strict=True))
-    ]
-    manifest = {
-        "schema_version": SCHEMA_VERSION,
-        "height": pictures.shape[2],
-        "width": pictures.shape[3],
-        "samples": [sample.model_dump() for sample in written],
-        "provenance": provenance or {},
-    }
-    atomic_write_json(folder / "manifest.json", manifest)
+    )
+    height, width = pictures.shape[2:]
+    write_manifest(folder, Manifest(written, (height, width), provenance or {}))
 
 
 def _check_pictures(pictures: Tensor, count: int) -> None:
@@ -103,41 +153,40 @@ def _check_pictures(pictures: Tensor, count: int) -> None:
         raise ValueError(f"{len(pictures)} pictures but {count} descriptions")
 
 
-def _write_png(path: Path, picture: Tensor) -> str:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(picture.permute(1, 2, 0).contiguous().cpu().numpy()).save(buffer, format="PNG")
-    atomic_write_bytes(path, buffer.getvalue())
-    return sha256_bytes(buffer.getvalue())
-
-
 @dataclass(frozen=True)
 class SamplesView:
     """Pictures with their descriptions, in one order.
 
     Attributes:
         samples: N descriptions.
-        pictures: uint8 [N, 3, H, W].
+        stored: The pictures: in memory, uint8 [N, 3, H, W], or files that are read when they are looked at.
         folder: Where they were read from, if they were read.
     """
 
     samples: tuple[Sample, ...]
-    pictures: Tensor
+    stored: Tensor | PictureFiles
     folder: Path | None = None
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
-        """Reads a samples folder and checks every picture against the manifest.
+        """Reads a samples folder and checks every picture against the manifest; decodes none yet.
 
         Raises:
             StoreError: The manifest is missing or malformed, or pictures are missing, altered, corrupt or of
                 another size; the first few are named and all are counted.
         """
         folder = Path(folder)
-        samples, size = _read_manifest(folder)
-        pictures = _read_pictures(folder, samples, size)
-        return cls(samples, pictures, folder)
+        require_pictures(folder)
+        manifest = read_manifest(folder)
+        files = PictureFiles(
+            tuple(
+                PictureFile(picture_path(folder, index), sample.sha256, manifest.size)
+                for index, sample in enumerate(manifest.samples)
+            ),
+            manifest.size,
+        )
+        files.check(folder)
+        return cls(manifest.samples, files, folder)
 
     @classmethod
     def concat(cls, views: Sequence[SamplesView]) -> Self:
@@ -148,14 +197,46 @@ class SamplesView:
         """
         import torch
 
-        sizes = {tuple(view.pictures.shape[2:]) for view in views}
+        sizes = {view.size for view in views}
         if len(sizes) != 1:
             raise ValueError(f"cannot join {len(views)} views of picture sizes {sorted(sizes)}")
         samples = tuple(sample for view in views for sample in view.samples)
+        stored = [view.stored for view in views]
+        files = [each for each in stored if isinstance(each, PictureFiles)]
+        if len(files) == len(stored):
+            return cls(samples, PictureFiles(tuple(f for each in files for f in each.files), *sizes))
         return cls(samples, torch.cat([view.pictures for view in views]))
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the pictures."""
+        if isinstance(self.stored, PictureFiles):
+            return self.stored.size
+        height, width = self.stored.shape[2:]
+        return height, width
+
+    @cached_property
+    def pictures(self) -> Tensor:
+        """All pictures at once, uint8 [N, 3, H, W]; `read` takes less memory where they are many."""
+        return self.stored.read() if isinstance(self.stored, PictureFiles) else self.stored
+
+    def read(self, rows: Sequence[int]) -> Tensor:
+        """Some pictures, uint8 [n, 3, H, W]; of a large set no others are held in memory.
+
+        Raises:
+            StoreError: A file was altered since the view was loaded.
+        """
+        small = len(self) * 3 * self.size[0] * self.size[1] <= IN_MEMORY
+        return self.pictures[list(rows)] if small else self.take(rows).pictures
+
+    def take(self, rows: Sequence[int]) -> SamplesView:
+        """Some of the pictures, in the given order; files stay unread."""
+        rows = list(rows)
+        stored = self.stored.take(rows) if isinstance(self.stored, PictureFiles) else self.stored[rows]
+        return SamplesView(tuple(self.samples[row] for row in rows), stored, self.folder)
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -167,74 +248,23 @@ class SamplesView:
         """Hash over all descriptions, picture hashes included: the identity of this evidence."""
         return sha256_bytes(canonical_json([sample.model_dump() for sample in self.samples]).encode())
 
+    @cached_property
+    def pictures_sha256(self) -> str:
+        """Hash over the pictures alone, whatever they were drawn from."""
+        if isinstance(self.stored, PictureFiles):
+            return sha256_bytes(canonical_json([file.sha256 for file in self.stored.files]).encode())
+        from zbench.metrics.features import pictures_sha256
+
+        return pictures_sha256(self.stored)
+
     def indices(self, role: str) -> list[int]:
         """Positions of the pictures of one role."""
         return [index for index, sample in enumerate(self.samples) if sample.role == role]
 
     def select(self, role: str) -> SamplesView:
         """The pictures of one role, possibly none."""
-        chosen = self.indices(role)
-        return SamplesView(tuple(self.samples[i] for i in chosen), self.pictures[chosen], self.folder)
+        return self.take(self.indices(role))
 
     def with_role(self, role: str) -> SamplesView:
         """The same pictures under another role: prompts mean different things to different concepts."""
         return replace(self, samples=tuple(s.model_copy(update={"role": role}) for s in self.samples))
-
-
-def _read_manifest(folder: Path) -> tuple[tuple[Sample, ...], tuple[int, int]]:
-    path = folder / "manifest.json"
-    if not path.is_file():
-        raise StoreError(f"{folder} is not a samples folder: it has no manifest.json")
-    manifest = read_json(path)
-    if not isinstance(manifest, dict) or manifest.get("schema_version") != SCHEMA_VERSION:
-        raise StoreError(
-            f"{path} has not schema version {SCHEMA_VERSION}: written by another version of zbench?"
-        )
-    try:
-        samples = tuple(Sample.model_validate(row) for row in manifest["samples"])
-        size = (int(manifest["height"]), int(manifest["width"]))
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
-        raise StoreError(f"{path} is malformed: {str(error).splitlines()[0]}") from error
-    return samples, size
-
-
-def _read_pictures(folder: Path, samples: Sequence[Sample], size: tuple[int, int]) -> Tensor:
-    import numpy as np
-    import torch
-
-    pictures = np.zeros((len(samples), *size, 3), dtype=np.uint8)
-    faults: list[str] = []
-    for index, sample in enumerate(samples):
-        path = picture_path(folder, index)
-        try:
-            pictures[index] = _decode(path, sample.sha256, size)
-        except ValueError as error:
-            faults.append(f"{path.name} {error}")
-    if faults:
-        shown = "; ".join(faults[:_SHOWN]) + (" ..." if len(faults) > _SHOWN else "")
-        raise StoreError(
-            f"{len(faults)} of {len(samples)} pictures in {folder} cannot be used: {shown}."
-            " Delete the folder and run again."
-        )
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
-
-
-def _decode(path: Path, sha256: str, size: tuple[int, int]) -> Any:
-    """One picture as uint8 [H, W, 3]; ValueError says what is wrong with it."""
-    import numpy as np
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise ValueError("is missing") from None
-    if sha256_bytes(data) != sha256:
-        raise ValueError("was altered (its SHA-256 differs from the manifest)")
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            array = np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError("is not a picture") from error
-    if array.shape[:2] != size:
-        raise ValueError(f"is {array.shape[0]}x{array.shape[1]}, not {size[0]}x{size[1]}")
-    return array

@@ -6,6 +6,7 @@ Measuring looks at pictures; everything after it reads tables of raw values (`zb
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +27,15 @@ from zbench.stages.evidence_files import (
     detector_record,
     write_evidence,
 )
+from zbench.stages.measurements import Measurements
 from zbench.stages.samples import SamplesView
-from zbench.stages.scorer import Measurements, Scorer, package_versions
+from zbench.stages.scorer import Scorer, package_versions
 from zbench.store import canonical_json
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from torch import Tensor
 
 __all__ = ["FIGURES_FILE", "ORIGINAL_FILE", "PICTURES_FILE", "collect", "score"]
 
@@ -60,6 +63,7 @@ def score(
 
     Raises:
         ConfigurationError: No pictures, or pictures without a counterpart of the same prompt and seed.
+        OutOfMemoryError: Memory does not suffice for a single picture.
     """
     original = _paired(samples, original)
     evidence = collect(samples, original, scorer, progress)
@@ -107,7 +111,7 @@ def _table(
 ) -> PictureTable:
     scores = {d.name: (d.classes, measured.scores[d.name]) for d in scorer.detectors}
     return PictureTable.of(
-        view.samples, scores, {"clip_score": measured.clip_scores, **more}, measured.signals
+        view.samples, scores, {"clip_score": scorer.clip_scores(view), **more}, measured.signals
     )
 
 
@@ -119,16 +123,33 @@ def _distances(
     baseline: Measurements,
 ) -> dict[str, NDArray[np.float64]]:
     """Distances of each picture to the original's."""
+    every = range(len(samples))
     found = {
-        "distance_to_original": pixel_distance(samples.pictures, original.pictures),
+        "distance_to_original": _compared(scorer, samples, original, every, pixel_distance),
         "clip_distance_to_original": feature_distance(measured.clip_features, baseline.clip_features),
     }
     if scorer.perceptual is None:
         return found
-    return found | {"perceptual_distance": _perceptual(scorer.perceptual, samples, original)}
+    return found | {"perceptual_distance": _perceptual(scorer, scorer.perceptual, samples, original)}
 
 
-def _perceptual(perceptual: Perceptual, samples: SamplesView, original: SamplesView) -> NDArray[np.float64]:
+def _compared(
+    scorer: Scorer,
+    samples: SamplesView,
+    original: SamplesView,
+    rows: Sequence[int],
+    distance: Callable[[Tensor, Tensor], NDArray[np.float64]],
+) -> NDArray[np.float64]:
+    """A distance of some pictures to the original's, [len(rows)]."""
+    import numpy as np
+
+    parts = scorer.in_parts(rows, lambda part: distance(samples.read(part), original.read(part)))
+    return np.concatenate([np.zeros(0), *parts])
+
+
+def _perceptual(
+    scorer: Scorer, perceptual: Perceptual, samples: SamplesView, original: SamplesView
+) -> NDArray[np.float64]:
     """Distances of the pictures of unrelated prompts; it costs most of all, and others stay NaN."""
     import numpy as np
 
@@ -137,7 +158,7 @@ def _perceptual(perceptual: Perceptual, samples: SamplesView, original: SamplesV
     if samples.sha256 == original.sha256:
         found[rows] = 0.0
     elif rows:
-        found[rows] = perceptual.distances(samples.pictures[rows], original.pictures[rows])
+        found[rows] = _compared(scorer, samples, original, rows, perceptual.distances)
     return found
 
 
@@ -181,6 +202,4 @@ def _paired(samples: SamplesView, original: SamplesView) -> SamplesView:
     chosen = [row for row in order if row is not None]
     if chosen == list(range(len(original))):
         return original
-    return SamplesView(
-        tuple(original.samples[row] for row in chosen), original.pictures[chosen], original.folder
-    )
+    return original.take(chosen)

@@ -6,11 +6,10 @@ cell, and their detector scores and features stay in memory.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from zbench.detectors.base import Detector, Progress
 from zbench.metrics.clip import Clip, ClipSpec, clip_scores, load_clip
@@ -20,8 +19,12 @@ from zbench.metrics.fidelity import FeatureSets, load_library_source
 from zbench.metrics.perceptual import Perceptual, load_perceptual
 from zbench.protocols import UNRELATED, DomainProtocol
 from zbench.registry import load_detector
+from zbench.stages.detections import CHUNK
+from zbench.stages.measurements import Measurements, behind, report, share
+from zbench.stages.memory import Room
 from zbench.stages.references import References
 from zbench.stages.samples import SamplesView
+from zbench.store import identity
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,21 +35,9 @@ SCORE_VERSION = 2
 """Raised when the same pictures and instruments would give other figures."""
 
 
-@dataclass(frozen=True)
-class Measurements:
-    """What was measured on N pictures, one value (or row) for each.
+Say = Callable[[str], None]
 
-    Attributes:
-        scores: Detector -> raw scores, float32 [N, classes].
-        clip_features: float32 [N, D].
-        clip_scores: 100 x cosine with the picture's own prompt, float64 [N].
-        signals: Collapse signal -> float64 [N].
-    """
-
-    scores: dict[str, NDArray[np.float32]]
-    clip_features: Tensor
-    clip_scores: NDArray[np.float64]
-    signals: dict[str, NDArray[np.float64]]
+_Found = TypeVar("_Found")
 
 
 class Scorer:
@@ -61,7 +52,10 @@ class Scorer:
         source: Feature space of FID and KID.
         perceptual: Distance to the original's pictures, beside those of pixels and of CLIP features.
         references: Folder with reference pictures; None takes the protocol's own source, if it has one.
-        cache: Features by content.
+        cache: What was measured, by content of pictures and instruments.
+
+    Attributes:
+        say: Told where memory suffices for fewer pictures at once; may be replaced.
     """
 
     def __init__(
@@ -85,6 +79,7 @@ class Scorer:
         self.perceptual = perceptual
         self.references = References(settings, references)
         self.cache = cache or FeatureCache()
+        self.say: Say = _unheard
         self._measured: dict[str, Measurements] = {}
         self._texts: tuple[tuple[str, ...], Tensor] | None = None
 
@@ -100,26 +95,70 @@ class Scorer:
         """Measures pictures, or returns what was measured on the same ones before.
 
         Args:
-            view: N pictures with their prompts.
+            view: N pictures.
             progress: Told (pictures done, pictures in all), counted once for each instrument.
+
+        Raises:
+            OutOfMemoryError: Memory does not suffice for a single picture.
         """
         key = view.sha256
         if key not in self._measured:
-            self._measured[key] = self._measure(view, progress)
+            self._measured[key] = self._kept(view) or self._measure(view, progress)
+        report(progress, self._instruments * len(view), self._instruments * len(view))
         return self._measured[key]
 
+    def _kept(self, view: SamplesView) -> Measurements | None:
+        path = self._path(view)
+        return None if path is None else Measurements.read(path)
+
+    def _path(self, view: SamplesView) -> Path | None:
+        """Where what was measured outlives the process: the original's pictures belong to many cells."""
+        config = {
+            "version": SCORE_VERSION,
+            "pictures": view.pictures_sha256,
+            "detectors": [
+                [d.name, d.version, d.file_sha256, list(d.classes), d.floor] for d in self.detectors
+            ],
+            "clip": [self.clip.name, self.clip.rule],
+            "packages": package_versions(),
+        }
+        return self.cache.path(identity("measured", config))
+
     def _measure(self, view: SamplesView, progress: Progress | None) -> Measurements:
-        count, instruments = len(view), len(self.detectors) + 2
+        def look(rows: Sequence[int]) -> Measurements:
+            return self._look(view.read(rows), behind(progress, rows, len(view), self._instruments))
+
+        measured = Measurements.joined(list(self.in_parts(range(len(view)), look)) or [look(())])
+        if (path := self._path(view)) is not None:
+            measured.write(path)
+        return measured
+
+    @property
+    def _instruments(self) -> int:
+        """How many look at every picture: CLIP and the signals beside the detectors."""
+        return len(self.detectors) + 2
+
+    def _look(self, pictures: Tensor, progress: Progress | None) -> Measurements:
+        count = len(pictures)
         scores = {
-            detector.name: detector.scores(view.pictures, _part(progress, position, count, instruments))
+            detector.name: detector.scores(pictures, share(progress, position, count, self._instruments))
             for position, detector in enumerate(self.detectors)
         }
-        features = self.cache.get(self.clip, view.pictures)
-        _report(progress, instruments - 1, count, instruments)
-        texts = self._text_features(tuple(sample.prompt for sample in view.samples))
-        found = Measurements(scores, features, clip_scores(features, texts), signals(view.pictures))
-        _report(progress, instruments, count, instruments)
+        features = self.clip.extract(pictures)
+        report(progress, (self._instruments - 1) * count, self._instruments * count)
+        found = Measurements(scores, features, signals(pictures))
+        report(progress, self._instruments * count, self._instruments * count)
         return found
+
+    def in_parts(self, rows: Sequence[int], look: Callable[[Sequence[int]], _Found]) -> Iterator[_Found]:
+        """What `look` finds on some rows, a few at a time: as many as memory has room for."""
+        for _, found in Room(CHUNK, "pictures to be scored", self.say).parts(rows, look):
+            yield found
+
+    def clip_scores(self, view: SamplesView) -> NDArray[np.float64]:
+        """100 x cosine of each picture with its own prompt, float64 [N]."""
+        texts = self._text_features(tuple(sample.prompt for sample in view.samples))
+        return clip_scores(self.measure(view).clip_features, texts)
 
     def _text_features(self, prompts: tuple[str, ...]) -> Tensor:
         """Text features of the prompts, the last ones kept: a cell has those of the original."""
@@ -136,7 +175,7 @@ class Scorer:
         return None if self.source in (None, self.clip) else self._feature_sets(view, self.clip)
 
     def _feature_sets(self, view: SamplesView, source: FeatureSource) -> FeatureSets | None:
-        height, width = view.pictures.shape[2:]
+        height, width = view.size
         reference = self.references.features(self.cache, source, height, width)
         if reference is None:
             return None
@@ -151,19 +190,19 @@ class Scorer:
     def _unrelated(self, view: SamplesView, source: FeatureSource) -> Tensor:
         if source is self.clip:
             return self.measure(view).clip_features[view.indices(UNRELATED)]
-        return self.cache.get(source, view.select(UNRELATED).pictures)
+        part = view.select(UNRELATED)
+
+        def extract() -> Tensor:
+            import torch
+
+            found = list(self.in_parts(range(len(part)), lambda rows: source.extract(part.read(rows))))
+            return torch.cat(found) if found else source.extract(part.pictures)
+
+        return self.cache.kept(source, part.pictures_sha256, extract)
 
 
-def _part(progress: Progress | None, position: int, count: int, parts: int) -> Progress | None:
-    """Progress of one instrument out of several that look at the same pictures."""
-    if progress is None:
-        return None
-    return lambda done, _: progress(position * count + done, parts * count)
-
-
-def _report(progress: Progress | None, position: int, count: int, parts: int) -> None:
-    if progress is not None:
-        progress(position * count, parts * count)
+def _unheard(line: str) -> None:
+    del line
 
 
 def load_scorer(

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from zbench.config import ALL, ORIGINAL, RunConfig
 from zbench.errors import ConfigurationError
-from zbench.runner.cell import Workshop, run_cell
+from zbench.runner.cell import run_cell
 from zbench.runner.planning import plan
 from zbench.runner.specs import CellResult, CellSpec
+from zbench.runner.workshop import Workshop
 from zbench.stages.inputs import ModelHandle
 from zbench.store import Store, read_json
 from zbench.validation import validated

@@ -23,7 +23,7 @@ class FrozenPredictions:
     """Frozen velocities v(x_t, c, t) for every point of a bank under one conditioning c per trajectory.
 
     Attributes:
-        velocities: [steps, E, C, h, w], float32.
+        velocities: [steps, E, C, h, w], in the transformer's own number format: its outputs are no finer.
     """
 
     def __init__(self, velocities: Tensor) -> None:
@@ -42,12 +42,13 @@ class FrozenPredictions:
             conditioning: One embedding [L, D] per trajectory of the bank.
             batch_size: Samples per call.
         """
-        velocities = torch.empty_like(bank.velocities)
+        velocities = torch.empty_like(bank.latents[1:], dtype=model.transformer.dtype)
         for draw in bank.batches(batch_size):
             embeddings = [conditioning[entry] for entry in draw.entries.tolist()]
-            velocities[draw.steps, draw.entries] = model.velocity(draw.latents, draw.timesteps, embeddings)
+            predicted = model.velocity(draw.latents, draw.timesteps, embeddings)
+            velocities[draw.steps, draw.entries] = predicted.to(velocities.dtype)
         return cls(velocities)
 
     def at(self, draw: Draw) -> Tensor:
-        """The predictions at the points of a draw, [B, C, h, w]."""
-        return self.velocities[draw.steps, draw.entries]
+        """The predictions at the points of a draw, [B, C, h, w] float32."""
+        return self.velocities[draw.steps, draw.entries].float()

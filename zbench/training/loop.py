@@ -80,7 +80,8 @@ def train(
         learning_rate: alpha; constant, no warm-up, unless there is a schedule.
         optimiser: ``adamw`` (betas 0.9, 0.999) or plain ``sgd``.
         weight_decay: Decoupled for AdamW, L2 for SGD.
-        gradient_checkpointing: Recompute activations in the backward pass, for models too large otherwise.
+        gradient_checkpointing: Recompute activations in the backward pass; done anyway where the model spares
+            memory. It changes no gradient.
         schedule: Step (from 0) -> factor of its learning rate; above 0.
         meter: Counts evaluations for the trace; those before the first step are spread over the steps. Of
             several trainings under one meter, `joined_traces` makes one.
@@ -98,7 +99,7 @@ def train(
     # Denormal activations slow CPUs fourfold after a few hundred steps (reference/miniature, traps).
     torch.set_flush_denormal(True)
     trace: list[dict[str, float]] = []
-    with model.edited(edit), _checkpointing(model, gradient_checkpointing):
+    with model.edited(edit), _checkpointing(model, gradient_checkpointing or model.spares_memory):
         parameters = list(edit.parameters())
         update = _make_optimiser(optimiser, parameters, learning_rate, weight_decay)
         prepared = meter.evaluations if meter else 0

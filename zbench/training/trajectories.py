@@ -60,7 +60,6 @@ class TrajectoryBank:
         embeddings: Their embeddings, E tensors [L_i, D].
         latents: [steps + 1, E, C, h, w]; index 0 is noise, the last one the clean latent.
         timesteps: [steps].
-        velocities: [steps, E, C, h, w], the frozen predictions along the way.
     """
 
     def __init__(
@@ -76,9 +75,30 @@ class TrajectoryBank:
         self.latents = latents
         self.timesteps = timesteps
         self._sigmas = sigmas
+        self._widths = (sigmas[1:] - sigmas[:-1]).to(latents.device, torch.float32)
+        self._velocities: Tensor | None = None
+
+    @property
+    def velocities(self) -> Tensor:
+        """[steps, E, C, h, w], the frozen predictions along the way.
+
+        They follow from the latents, and are held only where others were put in their place.
+        """
+        if self._velocities is not None:
+            return self._velocities
+        steps = torch.arange(len(self.timesteps), device=self.latents.device)
+        return self._velocities_at(steps[:, None], torch.arange(len(self), device=self.latents.device)[None])
+
+    @velocities.setter
+    def velocities(self, velocities: Tensor) -> None:
+        self._velocities = velocities
+
+    def _velocities_at(self, steps: Tensor, entries: Tensor) -> Tensor:
+        if self._velocities is not None:
+            return self._velocities[steps, entries].float()
         # An Euler step is x_{k+1} = x_k + (sigma_{k+1} - sigma_k) v_k: solved for v_k, it saves a call.
-        widths = (sigmas[1:] - sigmas[:-1]).to(latents.device, torch.float32)
-        self.velocities = (latents[1:] - latents[:-1]).float() / widths.view(-1, 1, 1, 1, 1)
+        moved = (self.latents[steps + 1, entries] - self.latents[steps, entries]).float()
+        return moved / self._widths[steps][..., None, None, None]
 
     @classmethod
     def sample(
@@ -144,7 +164,7 @@ class TrajectoryBank:
             timesteps=self.timesteps[steps],
             entries=entries,
             steps=steps,
-            velocities=self.velocities[steps, entries],
+            velocities=self._velocities_at(steps, entries),
             embeddings=[self.embeddings[entry] for entry in entries.tolist()],
         )
 

@@ -34,7 +34,7 @@ Where = Literal["prefix", "suffix"]
 def token_table(model: Model) -> Tensor:
     """Input embeddings of the text encoder, [V, d], detached and shared: not to be changed in place."""
     table: Tensor = model.pipeline.text_encoder.get_input_embeddings().weight
-    return table.detach()
+    return table.detach().to(model.device)
 
 
 def ordinary_tokens(model: Model) -> Tensor:
@@ -211,11 +211,13 @@ def encode_inputs(model: Model, inputs: Sequence[Tensor]) -> list[Tensor]:
         The penultimate hidden states [L_i, D] of each, as `Model.encode` makes them from ids.
     """
     encoder = model.pipeline.text_encoder
+    place = encoder.device  # not the model's, where there is no room for both
     lengths = torch.tensor([len(one) for one in inputs])
-    padded = pad_sequence([one.to(model.device, encoder.dtype) for one in inputs], batch_first=True)
-    mask = (torch.arange(padded.shape[1])[None] < lengths[:, None]).to(model.device)
+    padded = pad_sequence([one.to(place, encoder.dtype) for one in inputs], batch_first=True)
+    mask = (torch.arange(padded.shape[1])[None] < lengths[:, None]).to(place)
     output = encoder(inputs_embeds=padded, attention_mask=mask, output_hidden_states=True, use_cache=False)
-    return [row[:length] for row, length in zip(output.hidden_states[-2], lengths.tolist(), strict=True)]
+    rows = output.hidden_states[-2].to(model.device)
+    return [row[:length] for row, length in zip(rows, lengths.tolist(), strict=True)]
 
 
 def through_guards(model: Model, embeddings: Sequence[Tensor], texts: Sequence[str]) -> list[Tensor]:

@@ -180,10 +180,16 @@ class Bench:
             studio = Studio(self.store, target, prompts.name, self.spec.steps)
             own, original = pictures
             self._attacking[key] = attacking(
-                self.spec, target, self.judge, studio, (own, original), _silently
+                self.spec, target, self.judge, studio, (own, original), _silently, _alone
             )
         return self._attacking[key]
 
 
 def _silently(_: str, job: Callable[[Any], None]) -> None:
     job(lambda done, total: None)
+
+
+def _alone(_: str, folder: StageFolder, job: Callable[[Any], None]) -> None:
+    with folder.claim() as missing:
+        if missing:
+            job(lambda done, total: None)
