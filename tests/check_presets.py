@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from zbench.cli.check import show_report
 from zbench.conformance import Bench, check
 from zbench.registry import method_names
-from zbench.runner.progress import reporter_for_terminal
+from zbench.runner.display.progress import reporter_for_terminal
 
 
 def main(names: Sequence[str]) -> int:

@@ -11,11 +11,11 @@ from typing import Any
 
 from rich.console import Console
 
-from zbench.runner.board_live import LiveBoard
+from zbench.runner.display.board_live import LiveBoard
+from zbench.runner.display.tally import Outlook
 from zbench.runner.grid import Grid
 from zbench.runner.launchers.base import Job
 from zbench.runner.running import run_grid
-from zbench.runner.tally import Outlook
 
 TARGET = Path(__file__).parent.parent / "docs" / "live_display.svg"
 FINISHED, AT_WORK = 2, 2

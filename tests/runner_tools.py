@@ -13,7 +13,7 @@ import pytest
 from tests.instruments import ColourDetector, tiny_clip
 from zbench.config import RunConfig
 from zbench.runner import RunResult, run
-from zbench.runner.progress import Reporter
+from zbench.runner.display.progress import Reporter
 from zbench.runner.running import VERIFYING
 from zbench.stages.scorer import Scorer
 

@@ -25,7 +25,7 @@ from zbench.report.attack_sheet import PLAIN, attack_sheet
 from zbench.report.attack_table import attack_cost_csv, notes, render_csv, render_markdown, render_rich
 from zbench.report.contact_sheet import SheetColumn, SheetRow
 from zbench.report.run_folder import make_record, read_record, write_report
-from zbench.runner.closing import CellEnd, closing_lines
+from zbench.runner.display.closing import CellEnd, closing_lines
 from zbench.runner.specs import CellResult
 from zbench.statistics import mcnemar_exact
 from zbench.store import Store, atomic_write_json

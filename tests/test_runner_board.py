@@ -11,14 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from zbench.runner.board import LINE_EVERY, PlainBoard, open_board
-from zbench.runner.board_live import LiveBoard
-from zbench.runner.closing import CellEnd, closing_lines, resume_command
-from zbench.runner.durations import shown_bytes, shown_seconds
+from zbench.runner.display.board import LINE_EVERY, PlainBoard
+from zbench.runner.display.board_live import LiveBoard
+from zbench.runner.display.closing import CellEnd, closing_lines, resume_command
+from zbench.runner.display.durations import shown_bytes, shown_seconds
+from zbench.runner.display.opening import open_board
+from zbench.runner.display.tally import SHOWN_LINES, Outlook, Tally
 from zbench.runner.launchers.base import Board, Ended, How, Job
 from zbench.runner.specs import CellSpec
 from zbench.runner.summary import SUMMARY, Summary
-from zbench.runner.tally import SHOWN_LINES, Outlook, Tally
 from zbench.store import atomic_write_json
 
 

@@ -21,18 +21,18 @@ from zbench.cli.status import status_lines
 from zbench.errors import StoreError
 from zbench.locks import hold
 from zbench.metrics.robustness import AttackRecord
-from zbench.runner.cell_plans import CellPlan, Survey
 from zbench.runner.events import EventWriter
 from zbench.runner.grid import Grid
 from zbench.runner.identity import Identities
 from zbench.runner.launchers.base import Job
 from zbench.runner.launchers.spec_file import SpecFile
-from zbench.runner.planned import PLANNED, note_planned, read_planned
+from zbench.runner.outlook.cell_plans import CellPlan, Survey
+from zbench.runner.outlook.planned import PLANNED, note_planned, read_planned
+from zbench.runner.outlook.status import read_status
+from zbench.runner.outlook.survey import device_kind, survey
 from zbench.runner.planning import plan
 from zbench.runner.specs import AttackSpec, CellSpec
-from zbench.runner.status import read_status
 from zbench.runner.summary import SUMMARY, Summary, read_summaries, read_summary
-from zbench.runner.survey import device_kind, survey
 from zbench.runner.workshop import Workshop
 from zbench.store import DONE, PARTIAL, Store, atomic_write_json, identity
 

@@ -24,8 +24,9 @@ from zbench.runner import RunResult, run
 from zbench.runner.events import EventWriter
 from zbench.runner.launchers.settings import Launch
 from zbench.runner.thinning import thin_grid, thin_places, thinnable
+from zbench.stages.picture_files import is_thinned
 from zbench.stages.samples import Sample, SamplesView, write_samples
-from zbench.stages.thumbnails import SIDE, fitted, is_thinned, shown_picture, thin
+from zbench.stages.thumbnails import SIDE, fitted, shown_picture, thin
 from zbench.store import Store, read_json
 
 HEIGHT, WIDTH = 160, 192

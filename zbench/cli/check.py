@@ -44,7 +44,7 @@ def check(
     """Hold a method to the rules: same seed same weights, model left alone, concept gone, others kept ..."""
     from zbench.config import RunConfig, parse_fields
     from zbench.conformance import check as run_checks
-    from zbench.runner.progress import reporter_for_terminal
+    from zbench.runner.display.progress import reporter_for_terminal
 
     # The run's own sources of the default model: flag, environment, zbench.toml.
     config = RunConfig.shared({"model": model, "device": device, "plugins": plugins})

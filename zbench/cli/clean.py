@@ -64,7 +64,7 @@ def _kept(contents: Contents, unfinished: bool, reports: bool) -> dict[str, str]
 
 def _show(root: Path, waste: Sequence[Waste], kept: dict[str, str]) -> None:
     from zbench.runner.cleaning import TITLES
-    from zbench.runner.durations import shown_bytes
+    from zbench.runner.display.durations import shown_bytes
 
     print(root)
     for kind, title in TITLES.items():
@@ -79,7 +79,7 @@ def _show(root: Path, waste: Sequence[Waste], kept: dict[str, str]) -> None:
 
 
 def _conclude(chosen: Sequence[Waste], removed: bool) -> None:
-    from zbench.runner.durations import shown_bytes
+    from zbench.runner.display.durations import shown_bytes
 
     size = shown_bytes(sum(each.bytes for each in chosen))
     if removed:
@@ -89,7 +89,7 @@ def _conclude(chosen: Sequence[Waste], removed: bool) -> None:
 
 
 def _thin(store: Store, contents: Contents, yes: bool) -> None:
-    from zbench.runner.durations import shown_bytes
+    from zbench.runner.display.durations import shown_bytes
     from zbench.runner.thinning import thin_places, thinnable
 
     places = thinnable(store.root, contents.finished.values())

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zbench.cli.catalogue import show_json
-from zbench.runner.cell_plans import CellPlan, CellState, Survey
-from zbench.runner.durations import shown_seconds
-from zbench.runner.estimates import ATTACK, ERASE, ORIGINAL_PICTURES, OWN, SCORE
+from zbench.runner.display.durations import shown_seconds
+from zbench.runner.outlook.cell_plans import CellPlan, CellState, Survey
+from zbench.runner.outlook.estimates import ATTACK, ERASE, ORIGINAL_PICTURES, OWN, SCORE
 
 if TYPE_CHECKING:
     from zbench.runner.grid import Grid
@@ -31,7 +31,7 @@ def show_plan(grid: Grid, *, as_json: bool = False) -> None:
     Raises:
         ZbenchError: Something that must be mended before the grid can run.
     """
-    from zbench.runner.survey import survey
+    from zbench.runner.outlook.survey import survey
 
     found = survey(grid)
     if as_json:

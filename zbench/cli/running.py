@@ -26,10 +26,10 @@ def run_and_show(flags: Mapping[str, Any], file: Path | None = None, words: Sequ
     Returns:
         Exit code: 0; 1 where a cell or an attack failed; 130 where it was stopped.
     """
-    from zbench.runner.board import open_board
-    from zbench.runner.closing import closing_lines, resume_command
+    from zbench.runner.display.closing import closing_lines, resume_command
+    from zbench.runner.display.opening import open_board
+    from zbench.runner.display.progress import reporter_for_terminal
     from zbench.runner.grid import Grid
-    from zbench.runner.progress import reporter_for_terminal
     from zbench.runner.running import run_grid
 
     grid = Grid.create(flags, file)
@@ -48,7 +48,7 @@ def run_and_show(flags: Mapping[str, Any], file: Path | None = None, words: Sequ
 def _outlook(grid: Grid) -> Iterator[str]:
     """What is left to do, before it starts."""
     from zbench.cli.planning_view import outlook_lines
-    from zbench.runner.survey import survey
+    from zbench.runner.outlook.survey import survey
 
     return outlook_lines(survey(grid), grid.launch)
 

@@ -13,7 +13,7 @@ import typer
 from zbench.cli.catalogue import AsJson, show_json
 
 if TYPE_CHECKING:
-    from zbench.runner.status import Launched, Status
+    from zbench.runner.outlook.status import Launched, Status
     from zbench.runner.summary import Summary
 
 SHOWN = 20
@@ -28,7 +28,7 @@ def status(
     json: AsJson = False,
 ) -> None:
     """Show which cells of a run folder are done, failed or at work; nothing is written or verified."""
-    from zbench.runner.status import read_status
+    from zbench.runner.outlook.status import read_status
 
     found = read_status(folder)
     if json:
@@ -91,7 +91,7 @@ def _left(found: Status, cell: Launched) -> str:
 
 
 def _running(cell: Launched) -> str:
-    from zbench.runner.durations import shown_bytes, shown_seconds
+    from zbench.runner.display.durations import shown_bytes, shown_seconds
 
     now = cell.situation
     parts = [now.stage.removeprefix(f"{cell.label}: ") or "between two stages"]

@@ -51,7 +51,7 @@ def _list(as_json: bool) -> None:
 
 
 def _run(name: str, out: Path, model: str, options: dict[str, Any]) -> None:
-    from zbench.runner.progress import reporter_for_terminal
+    from zbench.runner.display.progress import reporter_for_terminal
     from zbench.studies import run_study
 
     with reporter_for_terminal() as reporter, reporter.stage(f"study {name}") as advance:

@@ -43,7 +43,7 @@ def sweep(
     from rich.table import Table
 
     from zbench.config import RunConfig, parse_fields
-    from zbench.runner.progress import reporter_for_terminal
+    from zbench.runner.display.progress import reporter_for_terminal
     from zbench.store import safe_name
     from zbench.studies.sweep import HEADINGS, rows_of
     from zbench.studies.sweep import sweep as run_sweep

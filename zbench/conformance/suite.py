@@ -17,8 +17,8 @@ from zbench.conformance.results import Check, CheckResult, Outcome, Report, Skip
 from zbench.conformance.subject import Subject
 from zbench.errors import ConfigurationError, UnknownNameError
 from zbench.registry import load_method
+from zbench.runner.display.progress import Reporter, Silent
 from zbench.runner.planning import build_method, choose_preset
-from zbench.runner.progress import Reporter, Silent
 from zbench.stages.erase import refusal
 
 if TYPE_CHECKING:

@@ -31,7 +31,8 @@ from zbench.stages.judge import (
     winners,
     write_outcomes,
 )
-from zbench.stages.thumbnails import is_thinned, needed_again
+from zbench.stages.picture_files import is_thinned
+from zbench.stages.thumbnails import needed_again
 from zbench.store import read_json
 from zbench.validation import validated
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from zbench.attacks.base import Attack
     from zbench.concepts import Concept
     from zbench.model import ModelSpec
-    from zbench.runner.progress import Advance
+    from zbench.runner.display.progress import Advance
     from zbench.runner.specs import AttackSpec, CellSpec
     from zbench.store import StageFolder
 

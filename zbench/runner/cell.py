@@ -17,9 +17,9 @@ from pydantic import ValidationError
 
 from zbench.errors import StoreError
 from zbench.runner.attacks import attacking, not_judged
+from zbench.runner.display.progress import Advance, Reporter, Silent
 from zbench.runner.failing import PREREQUISITES, NotDone, free_memory
 from zbench.runner.identity import method_of
-from zbench.runner.progress import Advance, Reporter, Silent
 from zbench.runner.provenance import provenance
 from zbench.runner.roles import describe_set
 from zbench.runner.samples_table import SAMPLES_FILE, samples_table
@@ -31,7 +31,8 @@ from zbench.stages.draw_candidates import ROLE, Studio
 from zbench.stages.erase import erase, erase_folder, refusal
 from zbench.stages.generate import generate
 from zbench.stages.judge import Judge
-from zbench.stages.thumbnails import is_thinned, needed_again
+from zbench.stages.picture_files import is_thinned
+from zbench.stages.thumbnails import needed_again
 from zbench.store import StageFolder, Store, atomic_write_bytes, atomic_write_json, read_json
 
 if TYPE_CHECKING:

@@ -32,8 +32,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from zbench.locks import try_lock
+from zbench.runner.display.progress import Advance, Plain, Reporter
 from zbench.runner.launchers.stopping import StopFlag
-from zbench.runner.progress import Advance, Plain, Reporter
 
 PROGRESS_EVERY = 0.2
 """Least seconds between two events of progress."""

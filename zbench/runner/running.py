@@ -13,18 +13,18 @@ from zbench.config import RunConfig
 from zbench.errors import ZbenchError
 from zbench.report.run_folder import RunRecord
 from zbench.runner.cell import record_failure, stored_cell
-from zbench.runner.closing import CellEnd
+from zbench.runner.display.closing import CellEnd
+from zbench.runner.display.progress import Reporter, Silent
+from zbench.runner.display.tally import Outlook
 from zbench.runner.grid import Grid
 from zbench.runner.launchers import launcher_of
 from zbench.runner.launchers.base import Board, Ended, Job, Launcher
 from zbench.runner.launchers.settings import Launch
-from zbench.runner.planned import note_planned
+from zbench.runner.outlook.planned import note_planned
+from zbench.runner.outlook.survey import device_kind, survey_cells
 from zbench.runner.planning import plan
-from zbench.runner.progress import Reporter, Silent
 from zbench.runner.reporting import report
 from zbench.runner.specs import CellResult, CellSpec
-from zbench.runner.survey import device_kind, survey_cells
-from zbench.runner.tally import Outlook
 from zbench.runner.thinning import thin_cell, thin_grid
 from zbench.runner.workshop import Workshop
 from zbench.store import Store, read_json
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 VERIFYING = "Verifying finished cells"
 
 OpenBoard = Callable[[Path, Outlook], AbstractContextManager[Board]]
-"""Opens the display of a grid; see `zbench.runner.board.open_board`."""
+"""Opens the display of a grid; see `zbench.runner.display.opening.open_board`."""
 
 
 @dataclass(frozen=True)

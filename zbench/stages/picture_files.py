@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+THUMBNAILS = "thumbnails"
+"""Folder that stands in for that of the pictures where only small ones were kept of them."""
+
 _SHOWN = 3
 
 
@@ -27,6 +30,24 @@ def picture_name(index: int) -> str:
 def picture_path(folder: Path, index: int) -> Path:
     """Where picture `index` of a samples folder lies."""
     return folder / picture_name(index)
+
+
+def is_thinned(folder: Path) -> bool:
+    """Whether only thumbnails are left of a samples folder."""
+    return (folder / THUMBNAILS).is_dir()
+
+
+def require_pictures(folder: Path) -> None:
+    """Makes sure that a samples folder has its pictures.
+
+    Raises:
+        StoreError: Only thumbnails were kept of them.
+    """
+    if is_thinned(folder):
+        raise StoreError(
+            f"Only thumbnails were kept of the pictures in {folder}: delete it, and run the same command"
+            " again with --keep pictures."
+        )
 
 
 def write_picture(path: Path, picture: Tensor) -> str:

@@ -16,8 +16,14 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from zbench.errors import StoreError
-from zbench.stages.picture_files import PictureFile, PictureFiles, picture_name, picture_path, write_picture
-from zbench.stages.thumbnails import require_pictures
+from zbench.stages.picture_files import (
+    PictureFile,
+    PictureFiles,
+    picture_name,
+    picture_path,
+    require_pictures,
+    write_picture,
+)
 from zbench.store import atomic_write_json, canonical_json, read_json, sha256_bytes
 
 if TYPE_CHECKING:

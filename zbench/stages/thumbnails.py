@@ -10,8 +10,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zbench.errors import StoreError
-from zbench.stages.picture_files import picture_path
+from zbench.stages.picture_files import THUMBNAILS, is_thinned, picture_path
 
 if TYPE_CHECKING:
     from PIL import Image as Images
@@ -21,25 +20,7 @@ if TYPE_CHECKING:
 SIDE = 128
 """Longest side of a thumbnail in pixels; pictures that are not larger are kept as they are."""
 
-_PICTURES, _THUMBNAILS = "pictures", "thumbnails"
-
-
-def is_thinned(folder: Path) -> bool:
-    """Whether only thumbnails are left of a samples folder."""
-    return (folder / _THUMBNAILS).is_dir()
-
-
-def require_pictures(folder: Path) -> None:
-    """Makes sure that a samples folder has its pictures.
-
-    Raises:
-        StoreError: Only thumbnails were kept of them.
-    """
-    if is_thinned(folder):
-        raise StoreError(
-            f"Only thumbnails were kept of the pictures in {folder}: delete it, and run the same command"
-            " again with --keep pictures."
-        )
+_PICTURES = "pictures"
 
 
 def needed_again(folder: StageFolder) -> str:
@@ -61,7 +42,7 @@ def fitted(picture: Images.Image, side: int) -> Images.Image:
 
 
 def _thumbnail_path(folder: Path, index: int) -> Path:
-    return folder / _THUMBNAILS / picture_path(folder, index).name
+    return folder / THUMBNAILS / picture_path(folder, index).name
 
 
 def thin(folder: StageFolder) -> int:
@@ -101,9 +82,9 @@ def can_be_thinned(folder: Path) -> bool:
 
 def _fill(folder: Path, place: Path) -> None:
     shutil.copytree(folder, place, ignore=lambda _, names: {_PICTURES} & set(names), dirs_exist_ok=True)
-    (place / _THUMBNAILS).mkdir()
+    (place / THUMBNAILS).mkdir()
     for path in sorted((folder / _PICTURES).iterdir()):
-        _write_thumbnail(path, place / _THUMBNAILS / path.name)
+        _write_thumbnail(path, place / THUMBNAILS / path.name)
 
 
 def _write_thumbnail(picture: Path, thumbnail: Path) -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from zbench.runner.display.progress import Reporter
     from zbench.runner.launchers.base import Launcher
     from zbench.runner.launchers.settings import Launch
-    from zbench.runner.progress import Reporter
 
 
 def launcher_of(launch: Launch, reporter: Reporter) -> Launcher:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING
 
+from zbench.runner.display.progress import Reporter, Silent
 from zbench.runner.launchers.base import Board, Ended, Job
-from zbench.runner.progress import Reporter, Silent
 
 if TYPE_CHECKING:
     from zbench.runner.workshop import Workshop

@@ -350,7 +350,7 @@ class _Shift:
             self._never_began()
         now = self._stops_seen > 1
         if self.running:
-            stopping = f"Stopping: {len(self.running)} cells finish their step; Ctrl-C again ends them now."
+            stopping = "Stopping: running cells finish their step; Ctrl-C again ends them now."
             self.board.say("Ending the running cells now." if now else stopping)
         for ticket, running in list(self.running.items()):
             self._ask_to_end(ticket, running, "stopped", signal.SIGKILL if now else signal.SIGTERM)

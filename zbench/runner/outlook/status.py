@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from zbench.locks import holder, is_held
 from zbench.runner.following import Situation, situation_of
-from zbench.runner.planned import Planned, read_planned
+from zbench.runner.outlook.planned import Planned, read_planned
 from zbench.runner.summary import Summary, read_summaries
 from zbench.store import LOCKS, Store
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from zbench.runner.durations import shown_seconds
+from zbench.runner.display.durations import shown_seconds
 from zbench.runner.specs import CellResult
 
 Status = Literal["done", "skipped", "failed", "stopped", "waiting"]

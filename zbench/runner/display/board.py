@@ -5,43 +5,22 @@ Every cell's own stages stand in its log file; here is what somebody wants to kn
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from zbench.runner.durations import shown_seconds
-from zbench.runner.launchers.base import Board, Ended, Job
+from zbench.runner.display.durations import shown_seconds
+from zbench.runner.display.tally import Outlook, Running, Tally
+from zbench.runner.launchers.base import Ended, Job
 from zbench.runner.summary import read_summary
-from zbench.runner.tally import Outlook, Running, Tally
 
 LINE_EVERY = 60.0
 """Seconds between two lines on how far the grid is, where they are not overwritten."""
 
 _NAMED = 4
 """Running cells that such a line names."""
-
-
-@contextlib.contextmanager
-def open_board(root: Path, outlook: Outlook) -> Iterator[Board]:
-    """A display on standard error where that is a terminal, plain lines otherwise.
-
-    Args:
-        root: The run folder.
-        outlook: What is known of the grid.
-    """
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if not console.is_terminal or console.is_dumb_terminal:
-        yield PlainBoard(root, outlook)
-        return
-    from zbench.runner.board_live import LiveBoard
-
-    with LiveBoard(root, outlook, console) as board:
-        yield board
 
 
 class PlainBoard:

@@ -15,10 +15,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from zbench.runner.board import counts, ending, time_left
-from zbench.runner.durations import shown_bytes, shown_seconds
+from zbench.runner.display.board import counts, ending, time_left
+from zbench.runner.display.durations import shown_bytes, shown_seconds
+from zbench.runner.display.tally import Outlook, Running, Tally
 from zbench.runner.launchers.base import Ended, Job
-from zbench.runner.tally import Outlook, Running, Tally
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

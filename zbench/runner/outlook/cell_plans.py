@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from zbench.runner.estimates import ERASE, ORIGINAL_PICTURES, OWN
+from zbench.runner.outlook.estimates import ERASE, ORIGINAL_PICTURES, OWN
 
 if TYPE_CHECKING:
     from zbench.runner.specs import CellSpec

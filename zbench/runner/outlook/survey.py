@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zbench.errors import StoreError
-from zbench.runner.cell_plans import CellPlan, StagePlan, StageState, Survey
-from zbench.runner.estimates import ATTACK, ERASE, ORIGINAL_PICTURES, OWN, SCORE, Estimates
 from zbench.runner.identity import CELLS, Identities, method_of
+from zbench.runner.outlook.cell_plans import CellPlan, StagePlan, StageState, Survey
+from zbench.runner.outlook.estimates import ATTACK, ERASE, ORIGINAL_PICTURES, OWN, SCORE, Estimates
 from zbench.runner.planning import plan
 from zbench.runner.summary import Summary, Workload, read_summaries
 from zbench.runner.workshop import Workshop
