@@ -31,6 +31,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """What a grid must survive, injected for real; prints how many were killed and where."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "tests/faults", "-s", *session.posargs)
+
+
+@nox.session
 def check(session: nox.Session) -> None:
     """The conformance suite for every shipped method at its presets."""
     session.install("-e", ".[test]")
@@ -45,6 +52,7 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "tests.bench_scoring")
     session.run("python", "-m", "tests.bench_attacks")
     session.run("python", "-m", "tests.bench_launch")
+    session.run("python", "-m", "tests.bench_overhead")
     session.run("python", "-m", "tests.bench_planning")
     session.run("python", "tests/bench_run.py", *session.posargs)
 

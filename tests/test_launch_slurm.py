@@ -84,7 +84,7 @@ def test_cells_that_the_cluster_takes_back_go_on_where_they_were(folder: Path) -
 
     watcher = Watcher({("esd_x s0", "stage_end", "erase"): warn, ("esd_x s1", "stage_end", "erase"): preempt})
     ends = list(Slurm(launch()).run(jobs[1:], store, watcher))
-    assert hows(ends) == {"esd_x s0": "finished", "esd_x s1": "finished"}
+    assert hows(ends) == {"esd_x s0": "finished", "esd_x s1": "finished"}, [each.message for each in ends]
     for job in jobs[1:]:
         done = watcher.stages(job.label)
         assert watcher.begun.count(job.label) >= 2

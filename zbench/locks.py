@@ -68,6 +68,11 @@ def is_held(path: Path) -> bool:
         os.close(descriptor)
 
 
+def is_own(path: Path) -> bool:
+    """Whether this process holds a lock."""
+    return any(held == str(path) for held, _ in _held)
+
+
 def holder(path: Path) -> str:
     """Who holds a lock, such as `node7, process 4711`; empty where nobody does."""
     with contextlib.suppress(OSError):

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.tiny import save_smallest_pipeline
 from zbench.config import RunConfig
+from zbench.locks import is_held
 from zbench.runner.grid import Grid
 from zbench.runner.launchers.base import Ended, Job
 from zbench.runner.launchers.settings import Launch
 from zbench.runner.running import GridResult, run_grid
-from zbench.store import DONE, PARTIAL, WRITING, read_json
+from zbench.store import DONE, LOCKS, PARTIAL, WRITING, read_json
 
 METHODS = '''
 """One method that works in several steps, and methods that do what methods should not."""
@@ -174,6 +174,8 @@ class World:
     @classmethod
     def at(cls, folder: Path) -> World:
         """Saves the model and writes the methods."""
+        from tests.tiny import save_smallest_pipeline  # a run as a program does without its libraries
+
         plugin = folder / "methods.py"
         plugin.write_text(METHODS)
         return cls(folder, save_smallest_pipeline(folder / "model"), plugin)
@@ -276,9 +278,14 @@ def finished_stages(root: Path) -> dict[str, tuple[int, int]]:
 
 
 def left_behind(root: Path) -> list[str]:
-    """What no finished run leaves: half-written files and folders, partial stages, locks."""
+    """What no finished run leaves: half-written files and folders, partial stages, locks that are held.
+
+    The file of a lock that nobody holds may stay until the next run: the process may have been dying still
+    when this one looked.
+    """
     names = [path for path in root.rglob("*") if path.name.startswith((WRITING, PARTIAL))]
-    return [str(path.relative_to(root)) for path in (*names, *root.glob(".locks/*"))]
+    held = [path for path in root.glob(f"{LOCKS}/*") if is_held(path)]
+    return [str(path.relative_to(root)) for path in (*names, *held)]
 
 
 def statuses(result: GridResult) -> dict[str, str]:

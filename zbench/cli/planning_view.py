@@ -91,14 +91,15 @@ def outlook_lines(found: Survey, launch: Launch) -> Iterator[str]:
     """
     counts = (f"{len(of)} {state}" for state in _STATES if (of := found.having(state)))
     yield f"{_counted(len(found.cells), 'cell')}: {', '.join(counts)}"
-    yield from _listed("Cannot be run:", (f"{c.label}: {c.reason}" for c in found.having("broken")))
-    yield from _listed("Skipped:", (f"{c.label}: {c.reason}" for c in found.having("skipped")))
-    yield from _listed("To do:", (_to_do(cell) for cell in found.having("to do")))
+    yield from listed("Cannot be run:", (f"{c.label}: {c.reason}" for c in found.having("broken")))
+    yield from listed("Skipped:", (f"{c.label}: {c.reason}" for c in found.having("skipped")))
+    yield from listed("To do:", (_to_do(cell) for cell in found.having("to do")))
     if found.having("to do"):
         yield _time(found, launch)
 
 
-def _listed(title: str, lines: Iterable[str]) -> Iterator[str]:
+def listed(title: str, lines: Iterable[str]) -> Iterator[str]:
+    """A title and the first lines under it; nothing where there are none."""
     every = list(lines)
     if every:
         yield title

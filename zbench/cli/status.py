@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zbench.cli.catalogue import AsJson, show_json
+from zbench.cli.planning_view import listed
 
 if TYPE_CHECKING:
     from zbench.runner.outlook.status import Launched, Status
     from zbench.runner.summary import Summary
-
-SHOWN = 20
-"""Cells of one kind that are named; all of them are in `--json`."""
 
 _COLUMNS = 6
 """Concepts up to which each has a column of its own."""
@@ -40,19 +38,19 @@ def status(
 def status_lines(found: Status) -> Iterator[str]:
     """The status as text, what went wrong first."""
     yield f"{found.root}: {_counts(found)}"
-    yield from _listed("Failed:", (_failure(found, each) for each in found.ended("failed")))
+    yield from listed("Failed:", (_failure(found, each) for each in found.ended("failed")))
     attacks = (
         f"{_name(each)}: {', '.join(each.failed_attacks)}"
         for each in found.ended("done")
         if each.failed_attacks
     )
-    yield from _listed("Attacks that failed on cells that are done:", attacks)
-    yield from _listed("Died without a result:", (_left(found, each) for each in found.phase("died")))
-    yield from _listed("Stopped:", (_left(found, each) for each in found.phase("stopped")))
-    yield from _listed("Skipped:", (f"{_name(each)}: {each.reason}" for each in found.ended("skipped")))
+    yield from listed("Attacks that failed on cells that are done:", attacks)
+    yield from listed("Died without a result:", (_left(found, each) for each in found.phase("died")))
+    yield from listed("Stopped:", (_left(found, each) for each in found.phase("stopped")))
+    yield from listed("Skipped:", (f"{_name(each)}: {each.reason}" for each in found.ended("skipped")))
     yield from _matrix(found)
-    yield from _listed("Running:", (_running(each) for each in found.phase("running")))
-    yield from _listed("Also being done:", (f"{stage} by {who}" for stage, who in found.elsewhere.items()))
+    yield from listed("Running:", (_running(each) for each in found.phase("running")))
+    yield from listed("Also being done:", (f"{stage} by {who}" for stage, who in found.elsewhere.items()))
 
 
 def _counts(found: Status) -> str:
@@ -62,15 +60,6 @@ def _counts(found: Status) -> str:
     counts = [f"{number} {what}" for number, what in (*ended, *phases, *others) if number]
     every = len({*found.cells, *found.launched})
     return f"{every} cell{'' if every == 1 else 's'}{': ' if counts else ''}{', '.join(counts)}"
-
-
-def _listed(title: str, lines: Iterable[str]) -> Iterator[str]:
-    every = list(lines)
-    if every:
-        yield title
-    yield from (f"- {line}" for line in every[:SHOWN])
-    if len(every) > SHOWN:
-        yield f"- and {len(every) - SHOWN} more (all of them: --json)"
 
 
 def _name(cell: Summary | Launched) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from zbench.errors import StoreError
-from zbench.locks import hold, is_held
+from zbench.locks import hold, is_held, is_own
 from zbench.store import DONE, LOCKS, PARTIAL, WRITING, Store, read_json
 
 Kind = Literal["half-written", "broken off", "unused", "begun", "failed", "logs", "reports"]
@@ -115,8 +115,8 @@ class Contents:
 
     @cached_property
     def at_work(self) -> list[str]:
-        """What processes are at in this folder at the moment: names of cells and stages."""
-        locks = [path for path in (self.root / LOCKS).glob("*") if is_held(path)]
+        """What other processes are at in this folder at the moment: names of runs, cells and stages."""
+        locks = [path for path in (self.root / LOCKS).glob("*") if is_held(path) and not is_own(path)]
         events = [path for path in (self.root / "logs").glob("*.jsonl") if is_held(path)]
         return [path.name.removesuffix(".jsonl") for path in (*events, *locks)]
 

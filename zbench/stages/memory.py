@@ -15,7 +15,7 @@ _Result = TypeVar("_Result")
 
 _PHRASES = (
     *("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory"),
-    *("alloc_failed", "bad_alloc"),
+    *("alloc_failed", "bad_alloc", "can't start new thread"),
 )
 """How the allocators of torch, CUDA's libraries and the system say it, mostly by a bare RuntimeError."""
 
