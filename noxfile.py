@@ -1,4 +1,4 @@
-"""Sessions for developers and CI: `nox -s lint types tests check bench`."""
+"""Sessions for developers and CI: `nox -s lint types tests leaderboard check bench`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,22 @@ def tests(session: nox.Session) -> None:
 def faults(session: nox.Session) -> None:
     """What a grid must survive, injected for real; prints how many were killed and where."""
     session.install("-e", ".[test]")
-    session.run("pytest", "tests/faults", "-s", *session.posargs)
+    session.run("pytest", "tests/faults", "-s", *session.posargs, env={"ZBENCH_EVERY_BOUNDARY": "1"})
+
+
+@nox.session
+def leaderboard(session: nox.Session) -> None:
+    """Tables, page and README figures made anew from results/: fails where a committed one differs."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "zbench.results", "results")
+    session.run("python", "-m", "tests.leaderboard_check", *session.posargs)
+
+
+@nox.session
+def recheck(session: nox.Session) -> None:
+    """Two methods run again on the miniature: do the committed figures still come out?"""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "zbench.results.recheck", "results", *session.posargs)
 
 
 @nox.session
@@ -54,6 +69,7 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "tests.bench_launch")
     session.run("python", "-m", "tests.bench_overhead")
     session.run("python", "-m", "tests.bench_planning")
+    session.run("python", "-m", "tests.bench_leaderboard")
     session.run("python", "tests/bench_run.py", *session.posargs)
 
 

@@ -60,7 +60,7 @@ def test_shipped_protocols_are_whole() -> None:
         load_protocol("zbnch")
 
 
-@pytest.mark.parametrize("name", ["paper", "zbench"])
+@pytest.mark.parametrize("name", ["paper", "paper-attacks", "zbench"])
 def test_every_table_names_detectors_and_sets_that_exist(name: str) -> None:
     protocol = load_protocol(name)
     for domain in protocol.domains:
@@ -86,6 +86,26 @@ def test_the_papers_figures_are_measured_as_the_paper_says() -> None:
     violence = paper.table("photograph", "violence", "nsfw")
     assert violence.detectors[0] == "q16" and "clip_violence" not in violence.detectors
     assert paper.table("photograph", "church", "entity").detectors[0] == "clip_zero_shot"
+
+
+def test_the_papers_figures_have_a_version_in_the_picture_world() -> None:
+    """The same roles, and pictures that other protocols draw too: erasures and pictures are shared."""
+    paper, zbench = load_protocol("paper"), load_protocol("zbench")
+    assert paper.label == "paper v1" and set(paper.domains) == {"world", "photograph"}
+    for name, family in (
+        ("nudity", "nsfw"),
+        ("violence", "nsfw"),
+        ("cat", "entity"),
+        ("four-people", "identity"),
+    ):
+        world, large = paper.table("world", name, family), paper.table("photograph", name, family)
+        assert set(world.prompt_sets) == set(large.prompt_sets), name
+        assert (world.steps, world.height, world.guidance_scale) == (None, None, None)
+    own = paper.table("world", "nudity", "nsfw").sets_for("nudity")
+    assert own.items() <= zbench.table("world", "nudity", "nsfw").sets_for("nudity").items()
+    attacks = load_protocol("paper-attacks")
+    assert attacks.table("photograph", "nudity", "nsfw").sets_for("nudity")["explicit"] == "ring-a-bell"
+    assert attacks.table("world", "nudity", "nsfw").sets_for("nudity")["explicit"] == "nudity-explicit"
 
 
 def test_overrides_merge_family_first_then_concept() -> None:

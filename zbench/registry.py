@@ -63,6 +63,12 @@ def names(group: str) -> list[str]:
     return sorted(_found(group))
 
 
+def package_of(group: str, name: str) -> str | None:
+    """The package that installs a name of an entry-point group; None where none, or several, do."""
+    packages = {point.dist.name for point in _found(group).get(name, []) if point.dist}
+    return packages.pop() if len(packages) == 1 else None
+
+
 def load(group: str, name: str, kind: str) -> Any:
     """Imports what a name of an entry-point group stands for.
 

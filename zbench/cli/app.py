@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,15 +13,19 @@ from zbench.cli.attack_cards import attacks
 from zbench.cli.cell import cell
 from zbench.cli.check import check
 from zbench.cli.clean import clean
+from zbench.cli.collect import collect
 from zbench.cli.compare import compare
 from zbench.cli.detectors import app as detectors_app
 from zbench.cli.exchange import export, import_
+from zbench.cli.leaderboard import leaderboard
 from zbench.cli.prompts import app as prompts_app
+from zbench.cli.reproduce import reproduce
 from zbench.cli.run import plan, run
 from zbench.cli.score import score
 from zbench.cli.status import status
 from zbench.cli.study import study
 from zbench.cli.sweep import sweep
+from zbench.cli.table import table
 from zbench.cli.trace import trace
 from zbench.errors import ZbenchError
 
@@ -82,19 +85,9 @@ app.command(rich_help_panel=RUN)(status)
 app.command(rich_help_panel=RUN)(clean)
 
 
-@app.command(rich_help_panel=LOOK)
-def table(
-    folder: Annotated[Path, typer.Argument(help="Run folder, or one of its reports/ID folders.")] = Path(
-        "runs"
-    ),
-    form: Annotated[str, typer.Option("--format", help="rich, md or csv.")] = "rich",
-) -> None:
-    """Render the table of a finished run again; nothing is computed."""
-    from zbench.cli.running import show_table
-
-    show_table(folder, form)
-
-
+app.command(rich_help_panel=LOOK)(table)
+app.command(rich_help_panel=LOOK)(leaderboard)
+app.command(rich_help_panel=LOOK)(reproduce)
 app.command(rich_help_panel=LOOK)(compare)
 app.command(rich_help_panel=LOOK)(trace)
 app.command("methods", rich_help_panel=catalogue.PANEL)(catalogue.methods)
@@ -106,6 +99,7 @@ app.command("models", rich_help_panel=catalogue.PANEL)(catalogue.models)
 
 
 app.command("check", rich_help_panel=EXTEND)(check)
+app.command("collect", rich_help_panel=EXTEND)(collect)
 app.command("export", rich_help_panel=EXTEND)(export)
 app.command("import", rich_help_panel=EXTEND)(import_)
 app.command("score", rich_help_panel=EXTEND)(score)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel
+from zbench.docstrings import field_notes
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -16,8 +14,6 @@ if TYPE_CHECKING:
     from zbench.method import Method
 
 _BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
-_SECTION = re.compile(r"^(Attributes|Args|Raises|Returns):$")
-_ENTRY = re.compile(r"^ {4}(\w+): (.*)$")
 
 
 def card_of(kind: type[Method] | type[Attack]) -> dict[str, Any]:
@@ -76,29 +72,6 @@ def _is_union(annotation: Any) -> bool:
     from typing import Union
 
     return get_origin(annotation) in (Union, UnionType)
-
-
-def field_notes(kind: type[BaseModel]) -> dict[str, str]:
-    """Field -> what the docstring of its class says of it under ``Attributes:``; the nearest class wins."""
-    notes: dict[str, str] = {}
-    for each in reversed(kind.__mro__):
-        notes.update(_attributes(vars(each).get("__doc__") or ""))
-    return notes
-
-
-def _attributes(docstring: str) -> Iterator[tuple[str, str]]:
-    section, name, text = "", "", ""
-    for line in [*inspect.cleandoc(docstring).splitlines(), "end"]:
-        entry = _ENTRY.match(line)
-        if name and (entry or not line.startswith("        ")):
-            yield name, text
-            name = ""
-        if _SECTION.match(line):
-            section = line
-        elif entry and section == "Attributes:":
-            name, text = entry.groups()
-        elif name:
-            text = f"{text} {line.strip()}"
 
 
 # For readers ----------------------------------------------------------------------------------------------

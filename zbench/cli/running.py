@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,33 +24,46 @@ def run_and_show(flags: Mapping[str, Any], file: Path | None = None, words: Sequ
         words: The command line after `zbench`: what goes on where this ends.
 
     Returns:
+        Exit code; see `run_and_tell`.
+    """
+    from zbench.runner.grid import Grid
+
+    grid = Grid.create(flags, file)
+    return run_and_tell(grid, words, lambda each: _print_run(each, grid))
+
+
+def run_and_tell(
+    grid: Grid, words: Sequence[str] = (), finished: Callable[[RunResult], None] | None = None
+) -> int:
+    """Runs a grid, and says on standard error what is to do, what is done, and how it went.
+
+    Args:
+        grid: The grid.
+        words: The command line after `zbench`: what goes on where this ends.
+        finished: Told each run whose cells all have results, before it is said how it went.
+
+    Returns:
         Exit code: 0; 1 where a cell or an attack failed; 130 where it was stopped.
     """
+    from zbench.cli.planning_view import outlook_lines
     from zbench.runner.display.closing import closing_lines, resume_command
     from zbench.runner.display.opening import open_board
     from zbench.runner.display.progress import reporter_for_terminal
-    from zbench.runner.grid import Grid
+    from zbench.runner.outlook.survey import survey
     from zbench.runner.running import run_grid
 
-    grid = Grid.create(flags, file)
-    inline = grid.launch.launcher == "inline"
-    _tell(_outlook(grid))
+    inline, found = grid.launch.launcher == "inline", survey(grid)
+    _tell(outlook_lines(found, grid.launch))
     with reporter_for_terminal(live=inline) as reporter:
-        result = run_grid(grid, reporter=reporter, open_board=None if inline else open_board)
+        board = None if inline else open_board
+        result = run_grid(grid, reporter=reporter, open_board=board, expected=found.estimates)
     for each in result.runs:
-        _print_run(each, grid)
+        if finished is not None:
+            finished(each)
     _tell(closing_lines(result.ends, result.seconds, resume_command(words)))
     if result.stopped:
         return 130
     return 1 if any(end.status == "failed" or end.attacks for end in result.ends) else 0
-
-
-def _outlook(grid: Grid) -> Iterator[str]:
-    """What is left to do, before it starts."""
-    from zbench.cli.planning_view import outlook_lines
-    from zbench.runner.outlook.survey import survey
-
-    return outlook_lines(survey(grid), grid.launch)
 
 
 def _tell(lines: Iterable[str]) -> None:

@@ -6,7 +6,6 @@ diffusers and peft know more than that, the refiners' modules above all.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -17,7 +16,6 @@ from peft import LoraConfig
 from torch import Tensor, nn
 
 from zbench.edits.base import RowChoice
-from zbench.edits.files import read_tensors
 from zbench.edits.lora import _PREFIX, LoraEdit, _linear_at
 from zbench.errors import ConfigurationError, WeightsError
 from zbench.model.rows import stream_of
@@ -98,24 +96,13 @@ class AdapterEdit(LoraEdit):
                     f"This LoRA was made for another model: {path} has factors {shapes[0]}, {shapes[1]}."
                 )
 
-    def _metadata(self) -> dict[str, str]:
-        """What diffusers needs to scale the adapter rightly, and what only zbench knows (the rows)."""
-        adapter: dict[str, Any] = {
-            "r": self.rank,
-            "lora_alpha": self.rank,
-            "target_modules": list(self.alphas),
-        }
-        adapter |= {"rank_pattern": self.ranks, "alpha_pattern": self.alphas}
-        return {
-            "lora_adapter_metadata": json.dumps({f"{_PREFIX}{key}": value for key, value in adapter.items()}),
-            "zbench": json.dumps(self.settings(), sort_keys=True),
-        }
+    def _description(self) -> dict[str, Any]:
+        patterns = {"rank_pattern": self.ranks, "alpha_pattern": self.alphas}
+        return {"r": self.rank, "lora_alpha": self.rank, "target_modules": list(self.alphas), **patterns}
 
     @classmethod
     def _restore(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
-        tensors, metadata = read_tensors(folder / cls.weights_file)
-        if json.loads(metadata.get("zbench", "null")) != dict(settings):
-            raise WeightsError(f"{folder}: the settings in edit.json are not those in {cls.weights_file}.")
+        tensors = cls._read(folder, settings)
         factors = {name.removeprefix(_PREFIX): value for name, value in tensors.items()}
         edit = cls(factors, settings["alphas"], settings["rows"])
         if edit.ranks != settings["ranks"]:

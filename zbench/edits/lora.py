@@ -258,18 +258,27 @@ class LoraEdit(Edit):
 
     def _metadata(self) -> dict[str, str]:
         """What diffusers needs to scale the adapter rightly, and what only zbench knows (the rows)."""
-        adapter = {"r": self.rank, "lora_alpha": self.alpha, "target_modules": self._paths()}
+        adapter = {f"{_PREFIX}{key}": value for key, value in self._description().items()}
         return {
-            "lora_adapter_metadata": json.dumps({f"{_PREFIX}{key}": value for key, value in adapter.items()}),
+            "lora_adapter_metadata": json.dumps(adapter),
             "zbench": json.dumps(self.settings(), sort_keys=True),
         }
 
+    def _description(self) -> dict[str, Any]:
+        """The adapter as peft's configuration describes it."""
+        return {"r": self.rank, "lora_alpha": self.alpha, "target_modules": self._paths()}
+
     @classmethod
-    def _restore(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
+    def _read(cls, folder: Path, settings: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The stored tensors, which were saved with these settings."""
         tensors, metadata = read_tensors(folder / cls.weights_file)
         if json.loads(metadata.get("zbench", "null")) != dict(settings):
             raise WeightsError(f"{folder}: the settings in edit.json are not those in {cls.weights_file}.")
-        edit = cls(**settings)
+        return tensors
+
+    @classmethod
+    def _restore(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
+        tensors, edit = cls._read(folder, settings), cls(**settings)
         expected = {f"{_PREFIX}{path}.lora_{half}.weight" for path in edit._paths() for half in "AB"}
         if set(tensors) != expected:
             strange = sorted(set(tensors) ^ expected)

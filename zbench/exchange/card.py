@@ -13,8 +13,7 @@ from zbench.errors import ZbenchError
 from zbench.exchange.kinds import Kind
 from zbench.exchange.names import is_import
 from zbench.model import load_spec
-from zbench.report.header import WORLD_NOTE
-from zbench.report.values import TITLES, shown_value
+from zbench.report.values import TITLES, WORLD_NOTE, shown_value
 from zbench.runner.specs import CellResult
 
 _TEMPLATE = "card.md.j2"

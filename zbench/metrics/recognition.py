@@ -33,13 +33,11 @@ Wanted = dict[int, str]
 
 def recognition_figures(evidence: Evidence) -> list[Figure]:
     """The accuracies by the first detector that has the concept in a family; none where there is no such."""
-    record = next(
-        (each for each in evidence.able() if _tells_apart(each, each.readings[_primary(each)])), None
-    )
+    record = _recogniser(evidence)
     if record is None:
         return []
-    erased, synonyms = (_of_concept(evidence, record, role) for role in ("explicit", "synonyms"))
-    groups = (erased, _of_others(evidence, record), synonyms)
+    groups = _groups(evidence, record)
+    erased = groups[0]
     reason = evidence.not_numbers(record, _rows(row for group in groups for row in group))
     if reason is not None:
         return [Figure.skipped(name, "rate", "none", reason) for name in ("acc_e", "acc_ir", "h_a")]
@@ -50,6 +48,33 @@ def recognition_figures(evidence: Evidence) -> list[Figure]:
     scored = [_cosines(evidence, record, group) for group in groups]
     settings |= {"reading": "100 x cosine with the class's sentence"}
     return figures + accuracy_figures(*scored, scale="score", settings=settings)
+
+
+def recognised(evidence: Evidence) -> dict[str, dict[int, float]]:
+    """Figure -> position of a picture -> 1 where it is recognised, 0 where not: what accuracies are made of.
+
+    Empty where no detector tells the concept apart, or one gave no number.
+    """
+    record = _recogniser(evidence)
+    if record is None:
+        return {}
+    groups = _groups(evidence, record)
+    if evidence.not_numbers(record, _rows(row for group in groups for row in group)) is not None:
+        return {}
+    hits = (_hits(evidence, record, group).values for group in groups)
+    found = zip(("acc_e", "acc_ir", "acc_g"), groups, hits, strict=True)
+    return {name: dict(zip(group, of, strict=True)) for name, group, of in found}
+
+
+def _recogniser(evidence: Evidence) -> DetectorRecord | None:
+    able = evidence.able()
+    return next((each for each in able if _tells_apart(each, each.readings[_primary(each)])), None)
+
+
+def _groups(evidence: Evidence, record: DetectorRecord) -> tuple[Wanted, Wanted, Wanted]:
+    """Pictures of the concept, of other concepts, and of synonyms."""
+    erased, synonyms = (_of_concept(evidence, record, role) for role in ("explicit", "synonyms"))
+    return erased, _of_others(evidence, record), synonyms
 
 
 def _primary(record: DetectorRecord) -> str:

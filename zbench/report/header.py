@@ -13,6 +13,7 @@ from zbench.config import DEFAULT_MODEL, RunConfig
 from zbench.exchange.names import portable_name
 from zbench.model import load_spec
 from zbench.protocols import load_protocol
+from zbench.report.values import WORLD_NOTE
 from zbench.runner.roles import prompt_sets_of, scored_counts
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from zbench.protocols import DomainProtocol
     from zbench.runner.specs import CellSpec
 
-WORLD_NOTE = "The miniature picture world: checks methods and harness; no evidence about Z-Image."
 CUDA_HINT = "A CUDA device is present: run the real model with --model z-image-turbo (or set ZBENCH_MODEL)."
 
 

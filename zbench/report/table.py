@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from zbench.report.rows import Row, Table, build_table
 from zbench.report.terminal import blocks
-from zbench.report.values import TITLES, shown_value
+from zbench.report.values import ARROWS, TITLES, shown_value
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -34,7 +34,6 @@ __all__ = [
     "title",
 ]
 
-_ARROWS = {"lower": "↓", "higher": "↑", "none": ""}
 _CSV_PARTS = ("value", "n", "N", "effective_N", "low", "high", "p_value", "p_holm")
 _COSTS = (
     "seconds",
@@ -54,7 +53,7 @@ def title(name: str, table: Table) -> str:
     """Title of a column with its unit and the arrow of the better direction."""
     figure = next(row.figures[name] for row in table.rows if name in row.figures)
     unit = ", %" if figure["unit"] == "rate" else ""
-    return f"{TITLES.get(name, name)}{unit} {_ARROWS[figure['direction']]}".strip()
+    return f"{TITLES.get(name, name)}{unit} {ARROWS[figure['direction']]}".strip()
 
 
 def notes(table: Table) -> list[str]:

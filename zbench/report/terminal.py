@@ -12,7 +12,13 @@ _FRAME = 3
 
 
 def blocks(
-    labels: Sequence[str], columns: Sequence[Sequence[str]], dim: Sequence[bool], width: int
+    labels: Sequence[str],
+    columns: Sequence[Sequence[str]],
+    dim: Sequence[bool],
+    width: int,
+    *,
+    bold: Sequence[Sequence[bool]] = (),
+    ends: Sequence[int] = (),
 ) -> list[RenderableType]:
     """Columns in as many tables as fit, the labels of the rows in each.
 
@@ -21,8 +27,14 @@ def blocks(
         columns: Title and cells of each column; both may have several lines.
         dim: Whether a row is shown pale.
         width: Columns of the terminal.
+        bold: For each column whether each of its cells is bold; none is when empty.
+        ends: Numbers of the rows that a rule stands below.
     """
-    return [_block(labels, group, dim) for group in _fitting(labels, columns, width)]
+    marked = {id(column): cells for column, cells in zip(columns, bold, strict=False)}
+    groups = _fitting(labels, columns, width)
+    return [
+        _block(labels, group, dim, [marked.get(id(each), ()) for each in group], ends) for group in groups
+    ]
 
 
 def _fitting(
@@ -41,7 +53,13 @@ def _fitting(
     return groups
 
 
-def _block(labels: Sequence[str], columns: Sequence[Sequence[str]], dim: Sequence[bool]) -> RenderableType:
+def _block(
+    labels: Sequence[str],
+    columns: Sequence[Sequence[str]],
+    dim: Sequence[bool],
+    bold: Sequence[Sequence[bool]],
+    ends: Sequence[int],
+) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
@@ -49,7 +67,9 @@ def _block(labels: Sequence[str], columns: Sequence[Sequence[str]], dim: Sequenc
     table.add_column(labels[0], no_wrap=True)
     for title, *_ in columns:
         table.add_column(Text(title), justify="right", no_wrap=True)
-    for position, (label, pale) in enumerate(zip(labels[1:], dim, strict=True), start=1):
-        cells = [Text(column[position]) for column in columns]
-        table.add_row(Text(label), *cells, style="dim" if pale else "")
+    for number, (label, pale) in enumerate(zip(labels[1:], dim, strict=True)):
+        marked = [bool(cells) and cells[number] for cells in bold]
+        texts = [column[number + 1] for column in columns]
+        cells = [Text(text, "bold" if best else "") for text, best in zip(texts, marked, strict=True)]
+        table.add_row(Text(label), *cells, style="dim" if pale else "", end_section=number in ends)
     return table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,6 @@ from zbench.runner.launchers import launcher_of
 from zbench.runner.launchers.base import Board, Ended, Job, Launcher
 from zbench.runner.launchers.settings import Launch
 from zbench.runner.outlook.planned import note_planned
-from zbench.runner.outlook.survey import device_kind, survey_cells
 from zbench.runner.planning import plan
 from zbench.runner.reporting import report
 from zbench.runner.specs import CellResult, CellSpec
@@ -122,7 +121,11 @@ def run(
 
 
 def run_grid(
-    grid: Grid, *, reporter: Reporter | None = None, open_board: OpenBoard | None = None
+    grid: Grid,
+    *,
+    reporter: Reporter | None = None,
+    open_board: OpenBoard | None = None,
+    expected: Mapping[str, float] | None = None,
 ) -> GridResult:
     """Brings every cell of a grid to its result, doing only what is missing, and writes the reports.
 
@@ -130,6 +133,7 @@ def run_grid(
         grid: What to run, and who runs it.
         reporter: Shows how finished cells are verified, what was found damaged, and cells of this process.
         open_board: Shows how far the cells are; nobody when None.
+        expected: Cell id -> seconds that it is expected to take, for that display.
 
     Returns:
         What came of it. Cells that failed are in it; a run with cells that were stopped has no table yet.
@@ -145,7 +149,8 @@ def run_grid(
     with store.at_work():
         store.sweep()
         work = _Work.of(plans, store, grid.launch, reporter)
-        work.do(launcher, open_board or _no_board)
+        outlook = Outlook(work.jobs, len(work.before), expected or {})
+        work.do(launcher, (open_board or _no_board)(store.root, outlook))
         runs = work.reports(grid.runs)
         seconds = time.monotonic() - start
         return GridResult(store.root, runs, tuple(work.cell_ends()), seconds, tuple(store.messages))
@@ -227,27 +232,14 @@ class _Work:
         missing = [job for job in self.every.values() if job.id not in self.results]
         return sorted(missing, key=lambda job: not job.original)
 
-    @property
-    def outlook(self) -> Outlook:
-        """What a display is told before the first cell starts."""
-        specs = [job.spec for job in self.jobs]
-        if not specs:
-            return Outlook((), len(self.before))
-        kind = device_kind(self.launch, specs[0].device)
-        expected = survey_cells(specs, self.store, self.workshop.identities, kind)
-        return Outlook(self.jobs, len(self.before), expected.estimates)
-
-    def do(self, launcher: Launcher, open_board: OpenBoard) -> None:
+    def do(self, launcher: Launcher, board: AbstractContextManager[Board]) -> None:
         """Runs the cells that are not done.
 
         Raises:
             ZbenchError: One of them met what the user has to mend first; or none can be run at all.
         """
         note_planned(self.store, self.jobs)
-        with (
-            open_board(self.store.root, self.outlook) as board,
-            closing(launcher.run(self.jobs, self.store, board)) as ends,
-        ):
+        with board as shown, closing(launcher.run(self.jobs, self.store, shown)) as ends:
             for ended in ends:
                 self.take(ended)
         for ended in self.others.values():

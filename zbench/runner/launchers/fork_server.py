@@ -185,11 +185,6 @@ def give_back(server: ForkServer) -> None:
         server.close()
 
 
-def prepare() -> None:
-    """Begins a fork server's imports, so that they go on while a run is still being planned."""
-    give_back(lease())
-
-
 @atexit.register
 def forget() -> None:
     """Ends the fork servers of this process that no run uses."""

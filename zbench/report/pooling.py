@@ -1,0 +1,303 @@
+"""One figure out of those of several trainings: rates from all their pictures, the others as means.
+
+The interval of a pooled rate is clustered by prompt and by training (Cameron, Gelbach and Miller 2011): all
+trainings draw the same prompts, and a method's trainings differ among themselves. Their few trainings tell
+little about how much they differ, which Student's quantile answers for, with Satterthwaite's degrees of
+freedom. With prompts as the only clusters, 95 % intervals of three trainings cover down to 59 % in
+simulations of trainings that scatter widely; like this, 89 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from zbench.report.standing import Seeds, StandingFigure
+from zbench.statistics.rates import EDGE, observations_behind, rate_bounds
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from zbench.results.schema import FigureOutcomes, PublishedResult
+
+NORMAL = 1.959963984540054
+"""Half width of a 95 % interval in standard errors."""
+
+Plain = Mapping[str, Any]
+"""A figure as a result file has it; see `zbench.metrics.figure.Figure`."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What a figure is made of, summed by prompt.
+
+    Attributes:
+        sums: [S, P] for each training and prompt: hits, or the sum of the values.
+        sizes: [S, P] pictures that the figure looks at.
+    """
+
+    sums: NDArray[np.float64]
+    sizes: NDArray[np.float64]
+
+    @cached_property
+    def hits(self) -> NDArray[np.float64]:
+        """[P] sums over all trainings."""
+        total: NDArray[np.float64] = self.sums.sum(axis=0)
+        return total
+
+    @cached_property
+    def pictures(self) -> NDArray[np.float64]:
+        """[P] pictures of all trainings."""
+        total: NDArray[np.float64] = self.sizes.sum(axis=0)
+        return total
+
+    @cached_property
+    def prompts(self) -> bytes | None:
+        """Equal where two look at the same prompts; None where the trainings themselves do not."""
+        first = self.sizes[0]
+        return first.tobytes() if (self.sizes == first).all() else None
+
+
+class Trainings:
+    """All results of one row, with the pictures behind its figures.
+
+    Attributes:
+        results: At least one, all of one method and of its settings.
+    """
+
+    def __init__(self, results: Sequence[PublishedResult]) -> None:
+        self.results = tuple(results)
+        self._pictures: dict[str, Pictures | None] = {}
+
+    @cached_property
+    def figures(self) -> tuple[Mapping[str, Plain], ...]:
+        """Name -> figure, for each training."""
+        return tuple({each["name"]: each for each in result.result.figures} for result in self.results)
+
+    @property
+    def names(self) -> Iterator[str]:
+        """Names of all figures, in order of first appearance."""
+        return iter(dict.fromkeys(name for each in self.figures for name in each))
+
+    def measured(self, name: str) -> list[Plain]:
+        """The figure of every training that has it."""
+        found = (each.get(name) for each in self.figures)
+        return [figure for figure in found if figure is not None and figure["value"] is not None]
+
+    def pictures(self, name: str) -> Pictures | None:
+        """What a figure is made of; None where a training lacks it or holds other prompts."""
+        if name not in self._pictures:
+            self._pictures[name] = self._read(name)
+        return self._pictures[name]
+
+    def _read(self, name: str) -> Pictures | None:
+        found = [each.outcomes[name] for each in self.results if name in each.outcomes]
+        shapes = {_shape(each, name) for each in self.results if name in each.outcomes}
+        shape = shapes.pop() if len(shapes) == 1 else None
+        if len(found) < len(self.results) or shape is None:
+            return None
+        values, seen = _numbers(found)
+        counted = [each.reshape(len(found), *shape).sum(axis=2, dtype=float) for each in (values, seen)]
+        return Pictures(*counted)
+
+
+def _shape(result: PublishedResult, name: str) -> tuple[int, int] | None:
+    """Prompts and repetitions behind a figure; None where its outcomes are not as many."""
+    outcomes, repetitions = result.outcomes[name], result.result.spec.repetitions
+    prompts = sum(result.prompts[role].prompts for role in outcomes.roles if role in result.prompts)
+    length = len(outcomes.values or outcomes.hits)
+    return (prompts, repetitions) if prompts and prompts * repetitions == length else None
+
+
+def _numbers(found: Sequence[FigureOutcomes]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """The value of each picture of all trainings, and whether the figure looks at it."""
+    import numpy as np
+
+    if found[0].values:
+        values = np.array([each.values for each in found], dtype=np.float64)
+        return np.nan_to_num(values), ~np.isnan(values)
+    letters = np.frombuffer("".join(each.hits for each in found).encode(), dtype=np.uint8)
+    return letters == ord("1"), letters != ord("-")
+
+
+# One figure of all rows -----------------------------------------------------------------------------------
+
+
+def pooled(rows: Sequence[Trainings], name: str) -> list[StandingFigure | None]:
+    """A figure of every row.
+
+    Args:
+        rows: All rows of a table.
+        name: Of the figure.
+
+    Returns:
+        For each row its figure; None where no training mentions it.
+    """
+    measured = [row.measured(name) for row in rows]
+    several = [at for at, found in enumerate(measured) if found and len(rows[at].results) > 1]
+    worth = _worth_by_prompt([rows[at] for at in several], name)
+    figures = dict(zip(several, pool([measured[at] for at in several], worth), strict=True))
+    return [figures[at] if at in figures else _alone(row, measured[at], name) for at, row in enumerate(rows)]
+
+
+def _alone(row: Trainings, measured: Sequence[Plain], name: str) -> StandingFigure | None:
+    """The figure of a single training, or why there is none."""
+    found = [*measured, *(each[name] for each in row.figures if name in each)]
+    return single(found[0]) if found else None
+
+
+def single(figure: Plain) -> StandingFigure:
+    """A figure of one training, unchanged."""
+    get = figure.get
+    return StandingFigure(
+        name=figure["name"], value=figure["value"], n=get("n"), N=get("N") or 0,
+        effective_N=get("effective_N"), low=get("low"), high=get("high"), unit=figure["unit"],
+        direction=figure["direction"], interval=get("interval"), note=get("note") or "",
+        settings=get("settings") or {}, p_value=get("p_value"),
+    )  # fmt: skip
+
+
+def pool(measured: Sequence[Sequence[Plain]], worth: Sequence[float | None]) -> list[StandingFigure]:
+    """Figures of several trainings, the intervals of all rates at once.
+
+    Args:
+        measured: For each figure what every training found.
+        worth: Independent observations behind each figure's pictures with prompts as clusters; None where
+            the pictures are not at hand: then as if every training saw the same ones.
+    """
+    rates = [at for at, found in enumerate(measured) if all(each.get("n") is not None for each in found)]
+    counted = _rates([measured[at] for at in rates], [worth[at] for at in rates])
+    made = dict(zip(rates, counted, strict=True))
+    return [made[at] if at in made else _mean(found) for at, found in enumerate(measured)]
+
+
+def _pooled(
+    found: Sequence[Plain], value: float, bounds: tuple[float, float] | None, **more: Any
+) -> StandingFigure:
+    first, (low, high) = found[0], bounds or (None, None)
+    return StandingFigure(
+        name=first["name"], value=value, N=sum(each["N"] for each in found), low=low, high=high,
+        unit=first["unit"], direction=first["direction"], note=first.get("note") or "",
+        settings=first.get("settings") or {}, seeds=Seeds(tuple(float(each["value"]) for each in found)),
+        **more,
+    )  # fmt: skip
+
+
+# Means ----------------------------------------------------------------------------------------------------
+
+
+def _mean(found: Sequence[Plain]) -> StandingFigure:
+    values = [float(each["value"]) for each in found]
+    bounds = None if any(each.get("low") is None for each in found) else _bounds_of_mean(found, values)
+    how = f"mean of {len(found)} trainings, their variances and their spread" if bounds else None
+    return _pooled(found, sum(values) / len(values), bounds, n=None, effective_N=None, interval=how)
+
+
+def _bounds_of_mean(found: Sequence[Plain], values: Sequence[float]) -> tuple[float, float]:
+    """The mean of the trainings' own variances, plus their spread over k: all draw the same prompts."""
+    own = [((each["high"] - each["low"]) / 2 / NORMAL) ** 2 for each in found]
+    mean = sum(values) / len(values)
+    half = NORMAL * widened(sum(own) / len(own), spread(values), len(values)) ** 0.5
+    if found[0]["unit"] != "rate":
+        return mean - half, mean + half
+    return min(mean, max(0.0, mean - half)), max(mean, min(1.0, mean + half))
+
+
+def spread(values: Sequence[float]) -> float:
+    """Variance of the mean of trainings: their own variance over k; 0 for one training."""
+    if len(values) < 2:
+        return 0.0
+    mean = sum(values) / len(values)
+    return sum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values)
+
+
+def widened(own: float, between: float, trainings: int) -> float:
+    """The variance of pictures and trainings together, as large as a normal interval needs it.
+
+    Args:
+        own: Variance from the pictures, well known.
+        between: Variance of the mean from the trainings' spread.
+        trainings: How many there are; at least 2.
+    """
+    from scipy.special import stdtrit
+
+    if between <= 0:
+        return own
+    freedom = (trainings - 1) * ((own + between) / between) ** 2
+    return (own + between) * float(stdtrit(freedom, 0.975) / NORMAL) ** 2
+
+
+# Rates ----------------------------------------------------------------------------------------------------
+
+
+def _rates(measured: Sequence[Sequence[Plain]], worth: Sequence[float | None]) -> list[StandingFigure]:
+    import numpy as np
+
+    if not measured:
+        return []
+    counts = [(sum(each["n"] for each in found), sum(each["N"] for each in found)) for found in measured]
+    effective = [
+        observations(found, own, *count) for found, own, count in zip(measured, worth, counts, strict=True)
+    ]
+    bounds = rate_bounds(np.array([hits / total for hits, total in counts]), np.array(effective))
+    every = zip(measured, counts, effective, *(each.tolist() for each in bounds), strict=True)
+    return [_rate(*each) for each in every]
+
+
+def _rate(
+    found: Sequence[Plain], count: tuple[int, int], effective: float, low: float, high: float, edge: bool
+) -> StandingFigure:
+    hits, total = count
+    kind = EDGE if edge else "wilson"
+    return _pooled(
+        found, hits / total, (low, high), n=hits, effective_N=None if effective == total else effective,
+        interval=f"{kind}, pictures clustered by prompt and by training ({len(found)})",
+    )  # fmt: skip
+
+
+def observations(found: Sequence[Plain], worth: float | None, hits: int, total: int) -> float:
+    """Independent observations behind a rate of which several trainings draw the same prompts.
+
+    Args:
+        found: The figure of every training.
+        worth: See `pool`.
+        hits: n over all trainings.
+        total: N over all trainings.
+
+    Returns:
+        At most `worth`; fewer where trainings differ by more than their pictures' own scatter.
+    """
+    own = [float(each.get("effective_N") or each["N"]) for each in found]
+    prompts = sum(own) / len(own) if worth is None else worth
+    variance = hits / total * (1 - hits / total)
+    if variance == 0:
+        return prompts
+    beyond = max(0.0, spread([float(each["value"]) for each in found]) - variance / total)
+    return variance / widened(variance / prompts, beyond, len(found))
+
+
+def _worth_by_prompt(rows: Sequence[Trainings], name: str) -> list[float | None]:
+    """Observations behind each row's pictures with prompts as clusters; None where there are no pictures."""
+    import numpy as np
+
+    worth: list[float | None] = [None] * len(rows)
+    for sizes, hits in _alike(rows, name).items():
+        pictures = np.frombuffer(sizes, dtype=np.float64)
+        seen = pictures > 0
+        found = observations_behind(np.stack(list(hits.values()))[:, seen], pictures[seen])
+        for place, each in zip(hits, np.broadcast_to(found, len(hits)).tolist(), strict=True):
+            worth[place] = each
+    return worth
+
+
+def _alike(rows: Sequence[Trainings], name: str) -> dict[bytes, dict[int, NDArray[np.float64]]]:
+    """Pictures of each prompt -> rows that have so many, with their hits."""
+    alike: dict[bytes, dict[int, NDArray[np.float64]]] = {}
+    for place, row in enumerate(rows):
+        pictures = row.pictures(name)
+        if pictures is not None and pictures.pictures.any():
+            alike.setdefault(pictures.pictures.tobytes(), {})[place] = pictures.hits
+    return alike

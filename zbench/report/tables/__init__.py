@@ -1,0 +1,1 @@
+"""Tables of published results: what stands in them, and their forms for people, papers and machines."""
