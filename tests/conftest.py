@@ -11,12 +11,18 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from tests.tiny import save_tiny_pipeline
 from zbench.model import Model, load_model
 
 SIZES = ((48, 80), (96, 64))
 """(height, width) in pixels: 60 image rows padded to 64, and 96, which needs no padding."""
+
+
+# How long an example takes says how busy the machine is, and nothing about what is tested.
+settings.register_profile("zbench", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("zbench")
 
 
 @pytest.fixture(autouse=True)

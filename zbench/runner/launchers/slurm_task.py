@@ -94,26 +94,17 @@ class _Asked:
         self.by_term = True
 
     def requeue(self) -> str | None:
-        """Lets submitit put the job back into the queue and end it; returns why it could not."""
+        """Lets submitit put the job back into the queue and end it; returns why it could not.
+
+        Not every such job is lost: one that the cluster preempts is on its way back to the queue already.
+        """
         if not callable(self._submitit):
             return "submitit is not there to do it"
         try:
             self._submitit(self.usr, None)
         except Exception as error:  # submitit's own, or of the command that it calls
-            return None if _is_queued() else str(error)
+            return str(error)
         return None
-
-
-def _is_queued() -> bool:
-    """Whether the cluster put the job back into the queue by itself, as it does where it preempts."""
-    from submitit import JobEnvironment
-
-    command = ["squeue", "--noheader", "--format=%T", f"--job={JobEnvironment().job_id}"]
-    try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout
-    except (OSError, subprocess.SubprocessError):
-        return False
-    return "PENDING" in said.split()
 
 
 class _Cell:

@@ -127,9 +127,13 @@ class Scale:
         return decades(self.low, self.high) if self.logarithmic else round_values(self.low, self.high)
 
 
+_SMALLEST = 1e-300
+"""Bounds that lie closer together have no steps between them that a double can tell apart from zero."""
+
+
 def round_values(low: float, high: float, about: int = 5) -> list[float]:
     """Round values between two bounds, about so many."""
-    if not high > low:
+    if high - low < _SMALLEST:
         return [low]
     rough = (high - low) / about
     size = 10.0 ** math.floor(math.log10(rough))
