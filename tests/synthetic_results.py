@@ -295,7 +295,7 @@ def _cost(place: Place) -> dict[str, Any] | None:
         seconds=round(2 + 60 * words.random(), 2), peak_memory_bytes=10**9 + words.randrange(10**9),
         forwards=92, backwards=60, steps=30, evaluations_per_step=5.07,
     )  # fmt: skip
-    return cost.model_dump()
+    return cost.model_dump() | {"edit_bytes": 100_000 + words.randrange(100_000)}
 
 
 def _provenance(place: Place) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from zbench.runner.launchers.slurm_submit import end_file
 from zbench.store import atomic_write_json
 
 NOT_QUEUED = "Command '['scontrol', 'requeue', '9_0']' returned non-zero exit status 1."
-"""What submitit raises where the cluster has begun to preempt a job that was warned of its time limit, too."""
+"""What submitit raises where the cluster already preempts a job that was warned of its time limit."""
 
 
 class Empty(Queue):

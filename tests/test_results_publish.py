@@ -80,6 +80,14 @@ def test_a_result_says_what_it_is(published: list[Published]) -> None:
     assert method.fields["training_seed"].startswith("Everything random")
 
 
+def test_the_size_of_the_edit_is_told(published: list[Published], run_folder: Path) -> None:
+    original, erased = (each.result.result for each in published)
+    assert original.cost is None and erased.cost is not None
+    files = (run_folder / erased.stages["erase"] / "edit").iterdir()
+    kept = {path.name: path.stat().st_size for path in files}
+    assert erased.cost["edit_bytes"] == sum(kept.values()) - kept.get("probe.safetensors", 0) > 0
+
+
 def test_outcomes_are_laid_out_by_prompt(published: list[Published]) -> None:
     for result in (each.result for each in published):
         explicit = result.outcomes["asr_explicit"]

@@ -94,7 +94,7 @@ def outline(result: CellResult, root: Path) -> PublishedResult:
     """
     model = model_facts(result)
     return PublishedResult(
-        result=trimmed(result),
+        result=trimmed(result, root),
         model=model,
         concept=concept_facts(result, model.domain),
         method=method_facts(result),
@@ -169,8 +169,8 @@ def _outcomes(record: AttackRecord, root: Path) -> Outcomes:
 # What is left out -----------------------------------------------------------------------------------------
 
 
-def trimmed(result: CellResult) -> CellResult:
-    """A result without what only scoring and drawing need, and without the folders of one machine."""
+def trimmed(result: CellResult, root: Path) -> CellResult:
+    """A result with its edit's size, and without folders of one machine and what only scoring needs."""
     facts = {name: value for name, value in result.provenance.items() if name != "evidence"}
     read = result.provenance["evidence"]
     facts["detectors"] = [{name: each[name] for name in _OF_DETECTOR} for each in read["detectors"]]
@@ -179,7 +179,20 @@ def trimmed(result: CellResult) -> CellResult:
     facts["prompts"] = {role: {name: sheet[name] for name in _OF_PROMPTS} for role, sheet in sheets}
     attacks = tuple(_without_stages(record) for record in result.attacks)
     spec = portable_spec(result.spec)
-    return result.model_copy(update={"provenance": facts, "attacks": attacks, "spec": spec})
+    more = {"provenance": facts, "attacks": attacks, "spec": spec, "cost": _cost(result, root)}
+    return result.model_copy(update=more)
+
+
+def _cost(result: CellResult, root: Path) -> dict[str, Any] | None:
+    """What the erasure took, and the bytes of its edit; the probe beside it only guards the file."""
+    from zbench.edits.probe import Probe
+
+    place = result.stages.get("erase")
+    if result.cost is None or place is None:
+        return result.cost
+    files = (path for path in (root / place / "edit").rglob("*") if path.is_file())
+    sizes = (path.stat().st_size for path in files if path.name != Probe.FILE)
+    return result.cost | {"edit_bytes": sum(sizes)}
 
 
 def _without_stages(record: AttackRecord) -> AttackRecord:

@@ -29,10 +29,11 @@ METHOD = "method"
 PLAIN = "attack_pre"
 """The attacked prompts' plain pictures."""
 
-_GIBI = 2.0**30
+_MEBI, _GIBI = 2.0**20, 2.0**30
 _COSTS = {
     "seconds": ("Time", "s", 1.0),
     "peak_memory_bytes": ("Memory", "GiB", _GIBI),
+    "edit_bytes": ("Saved edit", "MiB", _MEBI),
     "forwards": ("Forward passes", "", 1.0),
     "backwards": ("Backward passes", "", 1.0),
     "steps": ("Steps", "", 1.0),

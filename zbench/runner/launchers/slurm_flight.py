@@ -67,8 +67,8 @@ class Flight:
         if there is not None:
             self._missed = 0 if there else self._missed + 1
         told = self._told() if self._begun or there is not None else None
-        # A cell that was stopped goes on in the same job where it was the cluster that stopped it. Two requests
-        # may meet, a warning and a preemption, and the queue then takes only one of them.
+        # A cell that was stopped goes on in the same job where it was the cluster that stopped it. A warning
+        # and a preemption may meet, and the queue then takes only one of the two requests.
         over = told is not None and not _is_stopped(told) and not told["problem"]
         if not over and self._missed < (_LOOKS if told is None else 1):
             return None
