@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path, PurePosixPath
 
 from pydantic import ValidationError
 
 from zbench.errors import StoreError
+from zbench.results.each_part import each_part
 from zbench.results.schema import KIND, SCHEMA_VERSION, PublishedResult
 from zbench.results.upgrade import Unreadable, is_current, upgraded
 from zbench.store import sha256_bytes
@@ -26,9 +25,6 @@ RESERVED = frozenset({"studies", "sweeps", "performance", "reproduction", "seaso
 
 DEPTH = 5
 """Names in a result's place: model, family, concept, method, file."""
-
-_FEW = 200
-"""Files up to which further processes cost more than they save."""
 
 
 @dataclass(frozen=True)
@@ -115,14 +111,7 @@ def read_tree(root: Path | str, *, workers: int | None = None) -> Tree:
         StoreError: There is no such folder, or it holds no file that could be a result.
     """
     found = parts(root)
-    files = sum(len(part.files) for part in found)
-    chosen = _workers(workers, files, len(found))
-    if chosen == 1:
-        trees = [part.read() for part in found]
-    else:
-        with ProcessPoolExecutor(chosen, mp_context=get_context("spawn")) as pool:
-            trees = list(pool.map(Part.read, found))
-    return merged(trees)
+    return merged(each_part(Part.read, found, workers))
 
 
 def merged(trees: Iterable[Tree]) -> Tree:
@@ -132,12 +121,6 @@ def merged(trees: Iterable[Tree]) -> Tree:
     problems = [problem for tree in trees for problem in tree.problems]
     kept = _without_twins([(str(result.place), result) for result in results])
     return Tree(kept.results, tuple(sorted({*problems, *kept.problems}, key=str)))
-
-
-def _workers(asked: int | None, files: int, parts: int) -> int:
-    if asked is not None:
-        return max(1, min(asked, parts))
-    return 1 if files <= _FEW else max(1, min(os.cpu_count() or 1, parts))
 
 
 def read_file(root: Path, file: PurePosixPath) -> PublishedResult | Problem:

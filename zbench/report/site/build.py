@@ -9,11 +9,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
-from multiprocessing import get_context
 from pathlib import Path, PurePosixPath
 
 from zbench.errors import StoreError
@@ -26,6 +24,7 @@ from zbench.report.standings import standings
 from zbench.report.tables.cache import Cache
 from zbench.report.tables.overview import Entry
 from zbench.report.tables.render import group_tables, shared_tables
+from zbench.results.each_part import each_part
 from zbench.results.groups import groups
 from zbench.results.schema import PublishedResult
 from zbench.results.tree import Part, Problem, parts
@@ -36,8 +35,6 @@ MANIFEST = "site.json"
 
 _KIND = "zbench site"
 _FORMS = {".csv": "CSV", ".md": "Markdown", ".tex": "LaTeX"}
-_FEW = 200
-"""Files up to which further processes cost more than they save."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +93,7 @@ def build_site(
     _require_apart(root, out)
     found = parts(root)
     task = _Task(root, out, Cache.open(Path(cache) if cache else out.with_name(f"{out.name}.cache")))
-    done = _each(partial(_brought_up_to_date, task), found, workers)
+    done = each_part(partial(_brought_up_to_date, task), found, workers)
     summaries = [summary for summary, _ in done]
     written = {path for summary in summaries for path in summary.files}
     written |= _write_shared(out, summaries)
@@ -117,17 +114,6 @@ def _require_apart(root: Path, out: Path) -> None:
     tree, site = root.resolve(), out.resolve()
     if site == tree or site.is_relative_to(tree) or tree.is_relative_to(site):
         raise StoreError(f"{out} and {root} must lie apart: give --out a folder beside the results.")
-
-
-def _each(
-    work: partial[tuple[PartSummary, bool]], found: Sequence[Part], workers: int | None
-) -> list[tuple[PartSummary, bool]]:
-    few = sum(len(part.files) for part in found) <= _FEW
-    wanted = workers or (1 if few else os.cpu_count() or 1)
-    if min(wanted, len(found)) <= 1:
-        return [work(part) for part in found]
-    with ProcessPoolExecutor(min(wanted, len(found)), mp_context=get_context("spawn")) as pool:
-        return list(pool.map(work, found))
 
 
 # One part -------------------------------------------------------------------------------------------------

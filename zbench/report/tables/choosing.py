@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 from zbench.errors import ConfigurationError, StoreError, UnknownNameError
@@ -18,12 +15,10 @@ from zbench.report.tables.build import document, record_of
 from zbench.report.tables.columns import catalogue, chosen
 from zbench.report.tables.run_rows import run_record, run_standings
 from zbench.report.tables.sheet import Document, Record
+from zbench.results.each_part import each_part
 from zbench.results.groups import Group, groups
 from zbench.results.tree import Part, parts
 from zbench.store import safe_name
-
-_FEW = 200
-"""Files up to which further processes cost more than they save."""
 
 Found = tuple[Record, Standings]
 
@@ -112,7 +107,7 @@ def _of_run(folder: Path, wish: Wish) -> tuple[list[Found], list[str]]:
 
 def _of_tree(root: Path, wish: Wish) -> tuple[list[Found], list[str]]:
     wanted = _wanted_parts(parts(root), wish)
-    read = _each(partial(_read, wish), wanted)
+    read = each_part(partial(_read, wish), wanted)
     found = [each for part, _, _ in read for each in part]
     problems = [problem for _, _, skipped in read for problem in skipped]
     if problems and not any(names for _, names, _ in read):
@@ -133,17 +128,6 @@ def _wanted_parts(found: Sequence[Part], wish: Wish) -> list[Part]:
             raise UnknownNameError.of(what, name, named)
         left = [part for part in left if part.place.parts[at : at + 1] == (safe_name(name),)]
     return left
-
-
-def _each(
-    work: partial[tuple[list[Found], list[str], list[str]]], found: Sequence[Part]
-) -> list[tuple[list[Found], list[str], list[str]]]:
-    few = sum(len(part.files) for part in found) <= _FEW
-    workers = 1 if few else min(os.cpu_count() or 1, len(found))
-    if workers == 1:
-        return [work(part) for part in found]
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        return list(pool.map(work, found))
 
 
 def _read(wish: Wish, part: Part) -> tuple[list[Found], list[str], list[str]]:

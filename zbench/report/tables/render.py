@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path, PurePosixPath
 
 from zbench.errors import StoreError
@@ -18,6 +15,7 @@ from zbench.report.tables.cache import Cache
 from zbench.report.tables.overview import Entry, entry_of, family_document
 from zbench.report.tables.sheet import Document
 from zbench.report.values import WORLD_NOTE
+from zbench.results.each_part import each_part
 from zbench.results.groups import Group, groups
 from zbench.results.tree import Part, parts
 from zbench.store import atomic_write_text, safe_name
@@ -26,8 +24,6 @@ FAMILIES = "families"
 """Folder of the tables of whole families, in that of their model."""
 
 INDEX = "README.md"
-_FEW = 200
-"""Files up to which further processes cost more than they save."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +86,7 @@ def render_all(root: Path | str, *, workers: int | None = None, cache: Path | st
     """
     found = parts(root)
     store = None if cache is None else Cache.open(Path(cache))
-    done = _each(partial(_part_tables, store), found, workers)
+    done = each_part(partial(_part_tables, store), found, workers)
     made = [tables for tables, _ in done]
     files = {place: text for tables in made for place, text in tables.files.items()}
     files |= shared_tables([entry for tables in made for entry in tables.entries])
@@ -99,17 +95,6 @@ def render_all(root: Path | str, *, workers: int | None = None, cache: Path | st
         tuple(problem for tables in made for problem in tables.problems),
         sum(fresh for _, fresh in done),
     )
-
-
-def _each(
-    work: partial[tuple[PartTables, bool]], found: Sequence[Part], workers: int | None
-) -> list[tuple[PartTables, bool]]:
-    few = sum(len(part.files) for part in found) <= _FEW
-    wanted = min(workers or (1 if few else os.cpu_count() or 1), len(found))
-    if wanted <= 1:
-        return [work(part) for part in found]
-    with ProcessPoolExecutor(wanted, mp_context=get_context("spawn")) as pool:
-        return list(pool.map(work, found))
 
 
 def _part_tables(cache: Cache | None, part: Part) -> tuple[PartTables, bool]:
