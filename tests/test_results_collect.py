@@ -18,8 +18,10 @@ from tests.tiny import save_smallest_pipeline
 from zbench.cli.collect import collect as command
 from zbench.cli.collect import split_folders
 from zbench.errors import ConfigurationError, StoreError
+from zbench.results.checks import check_tree
 from zbench.results.collect import Collected, Wish, collect
 from zbench.results.form import to_text
+from zbench.results.groups import groups
 from zbench.results.publish import Published
 from zbench.results.tree import read_tree
 from zbench.results.writing import write
@@ -38,6 +40,7 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Pat
         plain = run_cells(model, out / "plain", "shift", "breaks", "picky")
         attacked = Path(shutil.copytree(plain, out / "attacked"))
         run_cells(model, attacked, "shift", attacks=("words",))
+        run_cells(model, attacked, "shift", attacks=("pushed",))
         yield plain, attacked
 
 
@@ -151,17 +154,26 @@ def test_attacked_cells_take_the_place_of_plain_ones(plain: Path, attacked: Path
     out = tmp_path / "results"
     assert len(collect([plain], out, SHORT).written) == 2
     collected = collect([attacked], out, SHORT)
-    assert (len(collected.written), len(collected.removed)) == (2, 2)
+    assert (len(collected.written), len(collected.removed)) == (4, 2)
     assert all(len(each.result.attacks) == 1 for each in read_tree(out).results)
-    assert len(list(out.rglob("*.webp"))) == 2
+    assert len(list(out.rglob("*.webp"))) == 4
     again = collect([plain], out, SHORT)
     assert not again.written and "the same measurement with more attacks" in reasons(again)["shift"]
 
 
 def test_a_run_folder_with_both_publishes_the_attacked_one(attacked: Path, tmp_path: Path) -> None:
     collected = collect([attacked], tmp_path / "results", SHORT)
-    assert len(collected.written) == len(collected.covered) == 2
+    assert (len(collected.written), len(collected.covered)) == (4, 2) and not collected.refused[2:]
     assert "the same measurement with more attacks" in reasons(collected)["shift"]
+
+
+def test_suites_of_attacks_stand_side_by_side(attacked: Path, tmp_path: Path) -> None:
+    collect([attacked], tmp_path / "results", SHORT)
+    assert not check_tree(tmp_path / "results")
+    found = groups(read_tree(tmp_path / "results").results)
+    suites = {attack.name for group in found for each in group.results for attack in each.result.spec.attacks}
+    assert suites == {"pushed", "words"} and [len(group.results) for group in found] == [2, 2]
+    assert [group.original is not None for group in found] == [True, True]
 
 
 def test_another_result_of_a_cell_needs_to_be_replaced(plain: Path, tmp_path: Path) -> None:

@@ -230,6 +230,25 @@ def test_the_result_with_attacks_stands_for_the_plain_one() -> None:
     assert group.results == (full,) and group.superseded == (plain,)
 
 
+def test_other_attacks_on_the_same_erasures_are_a_group_of_their_own() -> None:
+    def attacked_by(*names: str) -> Callable[[dict[str, Any]], None]:
+        def change(record: dict[str, Any]) -> None:
+            record["result"]["id"] += "".join(names)
+            attacks = record["result"]["spec"]["attacks"]
+            record["result"]["spec"]["attacks"] = [{**attacks[0], "name": name} for name in names]
+
+        return change
+
+    made = [each for each, _ in results(Plan(methods=2, concepts=1, seeds=1, attacks=1, sprites=False))]
+    erased, other = made[1:]
+    both, words, typos = (altered(erased, attacked_by(*names)) for names in ["ab", "a", "c"])
+    elsewhere = altered(other, attacked_by("c"))
+    main, apart = groups([words, typos, both, elsewhere])
+    assert main.results == (both, elsewhere) and main.superseded == (words,)
+    assert apart.results == (typos,) and apart.conditions == {"attacks": "c"}
+    assert main.slug != apart.slug
+
+
 @settings(max_examples=20)
 @given(st.permutations(range(10)))
 def test_groups_do_not_depend_on_order(order: list[int]) -> None:

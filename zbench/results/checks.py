@@ -6,11 +6,12 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from itertools import permutations
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from zbench.errors import StoreError
-from zbench.results.groups import measurement_key
+from zbench.results.groups import attacked_alike, measurement_key, supersedes
 from zbench.results.outcomes import ATTACK_FIGURES, require_following
 from zbench.results.refusals import refusals
 from zbench.results.schema import FigureOutcomes, PublishedResult
@@ -182,14 +183,15 @@ def _faults_of_files(root: Path, result: PublishedResult) -> Iterator[str]:
 
 
 def _twins(results: Iterable[PublishedResult]) -> list[Problem]:
-    """Several results of one measurement."""
+    """Results that say nothing that another one of the same measurement does not say."""
     found: defaultdict[str, list[PublishedResult]] = defaultdict(list)
     for result in results:
         found[measurement_key(result)].append(result)
     return [
-        Problem(str(other.place), f"the same measurement as {same[0].id}: keep the one with all attacks")
+        Problem(str(other.place), f"the same measurement as {first.id}: keep the one with all attacks")
         for same in found.values()
-        for other in same[1:]
+        for first, other in permutations(same, 2)
+        if supersedes(first, other) or (attacked_alike(first, other) and first.id < other.id)
     ]
 
 

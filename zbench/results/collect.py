@@ -5,6 +5,7 @@ A cell is published whole or not at all; what stands in the tree already is left
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from zbench.errors import ConfigurationError, StoreError, ZbenchError
-from zbench.results.groups import measurement_key, supersedes
+from zbench.results.groups import attacked_alike, measurement_key, supersedes
 from zbench.results.publish import outline, publish
 from zbench.results.refusals import refusals
 from zbench.results.same import same_measurement
@@ -162,27 +163,27 @@ class _Collector:
     # What stands against what -------------------------------------------------------------------------------
 
     def sort_out(self) -> None:
-        """Of several results of one measurement keeps the one with all attacks."""
-        ranked = sorted(self.cells, key=lambda cell: -len(cell.result.attacks))
-        chosen: dict[str, _Cell] = {}
-        kept = []
-        for cell in ranked:
+        """Of several results of one measurement leaves out those whose attacks another one holds, too."""
+        kept: defaultdict[str, list[_Cell]] = defaultdict(list)
+        for cell in sorted(self.cells, key=lambda cell: -len(cell.result.attacks)):
             key = measurement_key(cell.outline)
-            rival = chosen.setdefault(key, cell)
-            against = rival.outline if rival is not cell else self._stored_rival(cell, key)
-            reason = _against(cell.outline, against)
-            if against is not None and reason is not None:
-                whole = supersedes(against, cell.outline)
-                into = self.collected.covered if whole else self.collected.refused
-                into.append(Refusal(cell.name, (reason,)))
-            elif rival is cell or cell.result.id == rival.result.id:
-                kept.append(cell)
-        self.cells = sorted(kept, key=lambda cell: (str(cell.outline.place), str(cell.root)))
+            rivals = [*(each.outline for each in kept[key]), *self._stored_rivals(cell, key)]
+            others = [each for each in rivals if each.id != cell.outline.id]
+            whole = next((each for each in others if supersedes(each, cell.outline)), None)
+            twin = next((each for each in others if attacked_alike(each, cell.outline)), None)
+            if whole is not None:
+                reason = f"{whole.id} is the same measurement with more attacks"
+                self.collected.covered.append(Refusal(cell.name, (reason,)))
+            elif twin is not None:
+                self._refuse(cell.name, f"{twin.id} is the same measurement under another name")
+            else:
+                kept[key].append(cell)
+        found = (cell for same in kept.values() for cell in same)
+        self.cells = sorted(found, key=lambda cell: (str(cell.outline.place), str(cell.root)))
 
-    def _stored_rival(self, cell: _Cell, key: str) -> PublishedResult | None:
-        """A published result of the same measurement under another id."""
-        others = (each for each in self._beside(cell.outline) if each.id != cell.outline.id)
-        return next((each for each in others if measurement_key(each) == key), None)
+    def _stored_rivals(self, cell: _Cell, key: str) -> list[PublishedResult]:
+        """Published results of the same measurement."""
+        return [each for each in self._beside(cell.outline) if measurement_key(each) == key]
 
     def _beside(self, result: PublishedResult) -> list[PublishedResult]:
         """What is published of the same method and concept."""
@@ -239,19 +240,12 @@ class _Collector:
     def _remove_superseded(self, result: PublishedResult) -> None:
         key = measurement_key(result)
         for other in self._beside(result):
-            if other.id != result.id and supersedes(result, other) and measurement_key(other) == key:
+            if other.place in self.collected.removed or measurement_key(other) != key:
+                continue
+            if supersedes(result, other):
                 self.collected.removed.append(other.place)
                 if not self.wish.dry_run:
                     remove(other, self.out)
-
-
-def _against(result: PublishedResult, rival: PublishedResult | None) -> str | None:
-    """Why a result may not stand beside another of the same measurement."""
-    if rival is None or supersedes(result, rival) or (rival.id == result.id):
-        return None
-    if supersedes(rival, result):
-        return f"{rival.id} is the same measurement with more attacks"
-    return f"superseded: {rival.id} is the same measurement with other attacks: run all of them together"
 
 
 # Files ----------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,9 @@ CONDITIONS = ("prompts", "repetitions", "steps", "height", "width", "guidance_sc
 
 VARIANT = "variant"
 """Condition that tells groups apart which differ in what has no name: weights, prompts, detectors."""
+
+ATTACKS = "attacks"
+"""Condition of results that attack an erasure otherwise than those of the same erasure elsewhere do."""
 
 _SEED = "training_seed"
 
@@ -69,7 +72,8 @@ def groups(results: Iterable[PublishedResult]) -> tuple[Group, ...]:
     found: defaultdict[str, list[PublishedResult]] = defaultdict(list)
     for result in results:
         found[canonical_json(_shared(result))].append(result)
-    return _told_apart(sorted((_group(found[key]) for key in sorted(found)), key=_order))
+    made = [group for key in sorted(found) for group in _by_suite(found[key])]
+    return _told_apart(sorted(made, key=_order))
 
 
 def row_key(result: PublishedResult) -> RowKey:
@@ -86,12 +90,18 @@ def measurement_key(result: PublishedResult) -> str:
 
 def supersedes(newer: PublishedResult, older: PublishedResult) -> bool:
     """Whether a result holds every attack of another of the same measurement, and more."""
-    return set(_attacks(older)) < set(_attacks(newer))
+    return _attacks(older) < _attacks(newer)
 
 
-def _attacks(result: PublishedResult) -> list[str]:
+def attacked_alike(first: PublishedResult, second: PublishedResult) -> bool:
+    """Whether two results hold the same attacks, with the same settings on as many prompts."""
+    return _attacks(first) == _attacks(second)
+
+
+def _attacks(result: PublishedResult) -> frozenset[str]:
     number = result.result.spec.attack_prompts
-    return [canonical_json([each.model_dump(mode="json"), number]) for each in result.result.spec.attacks]
+    attacks = result.result.spec.attacks
+    return frozenset(canonical_json([each.model_dump(mode="json"), number]) for each in attacks)
 
 
 def _shared(result: PublishedResult) -> dict[str, Any]:
@@ -108,19 +118,38 @@ def _shared(result: PublishedResult) -> dict[str, Any]:
     }
 
 
-def _group(members: Sequence[PublishedResult]) -> Group:
+def _by_suite(members: Sequence[PublishedResult]) -> Iterator[Group]:
+    """One group, and one more for every other suite of attacks on erasures that the first one shows."""
     by_measurement: defaultdict[str, list[PublishedResult]] = defaultdict(list)
     for each in members:
         by_measurement[canonical_json([row_key(each), each.result.spec.training_seed])].append(each)
-    ranked = [sorted(same, key=_by_attacks) for same in by_measurement.values()]
-    kept = sorted((same[0] for same in ranked), key=_row_order)
-    others = sorted((each for same in ranked for each in same[1:]), key=_row_order)
-    first = members[0]
-    return Group(first.model, first.concept, first.protocol, conditions_of(first), tuple(kept), tuple(others))
+    usual = Counter(_attacks(each) for each in members)
+    shown: list[PublishedResult] = []
+    superseded: list[PublishedResult] = []
+    apart: defaultdict[frozenset[str], list[PublishedResult]] = defaultdict(list)
+    for same in by_measurement.values():
+        first, *others = sorted(same, key=lambda each: _by_attacks(each, usual))
+        shown.append(first)
+        for each in others:
+            less = _attacks(each) <= _attacks(first) or any(supersedes(other, each) for other in others)
+            (superseded if less else apart[_attacks(each)]).append(each)
+    yield _group(shown, superseded)
+    for suite in sorted(apart, key=sorted):
+        names = " ".join(sorted(each.name for each in apart[suite][0].result.spec.attacks))
+        group = _group(apart[suite], [])
+        yield replace(group, conditions=group.conditions | {ATTACKS: names})
 
 
-def _by_attacks(result: PublishedResult) -> tuple[int, str]:
-    return -len(result.result.attacks), result.id
+def _group(results: Sequence[PublishedResult], superseded: Sequence[PublishedResult]) -> Group:
+    first = results[0]
+    kept, others = (tuple(sorted(each, key=_row_order)) for each in (results, superseded))
+    return Group(first.model, first.concept, first.protocol, conditions_of(first), kept, others)
+
+
+def _by_attacks(result: PublishedResult, usual: Counter[frozenset[str]]) -> tuple[int, int, str, str]:
+    """The most attacks first, then those that most results have."""
+    attacks = _attacks(result)
+    return -len(attacks), -usual[attacks], canonical_json(sorted(attacks)), result.id
 
 
 def _row_order(result: PublishedResult) -> tuple[bool, RowKey, int, str]:
@@ -128,13 +157,13 @@ def _row_order(result: PublishedResult) -> tuple[bool, RowKey, int, str]:
     return name != ORIGINAL, row_key(result), result.result.spec.training_seed or 0, result.id
 
 
-def _order(group: Group) -> tuple[str, ...]:
+def _order(group: Group) -> tuple[str | int, ...]:
     names = (group.model.name, group.concept.family, group.concept.name, group.protocol)
-    return (*names, canonical_json(group.conditions))
+    return (*names, len(group.conditions), canonical_json(group.conditions))
 
 
 def _told_apart(sorted_groups: Sequence[Group]) -> tuple[Group, ...]:
-    seen: Counter[tuple[str, ...]] = Counter()
+    seen: Counter[tuple[str | int, ...]] = Counter()
     made = []
     for group in sorted_groups:
         seen[_order(group)] += 1
