@@ -41,7 +41,7 @@ def faults(session: nox.Session) -> None:
 def leaderboard(session: nox.Session) -> None:
     """Tables, page and README figures made anew from results/: fails where a committed one differs."""
     session.install("-e", ".[test]")
-    session.run("python", "-m", "zbench.results", "results")
+    session.run("python", "-m", "zbench.results", "results", "results/reproduction")
     session.run("python", "-m", "tests.leaderboard_check", *session.posargs)
 
 

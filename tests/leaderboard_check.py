@@ -1,8 +1,9 @@
 """Everything that is shown follows from `results/`: tables, page and the README's figures are made anew.
 
 ``python -m tests.leaderboard_check`` (`nox -s leaderboard`) makes them in a temporary folder and fails where
-a committed table, or ``docs/plane.svg``, differs by one byte. With ``--write`` it brings them up to date
-instead; ``docs/leaderboard.png``, a screenshot, is made then where there is a Chromium, and never compared.
+a committed table, a page of the paper's reproduction, or ``docs/plane.svg`` differs by one byte. With
+``--write`` it brings them up to date instead; ``docs/leaderboard.png``, a screenshot, is made then where
+there is a Chromium, and never compared.
 """
 
 from __future__ import annotations
@@ -11,24 +12,30 @@ import argparse
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from tests.browser.chromium import browser, chromium
+from zbench.config import DEFAULT_MODEL
 from zbench.errors import ZbenchError
 from zbench.report.site import places
 from zbench.report.site.build import build_site
 from zbench.report.site.group_page import GroupPage, group_page_of
 from zbench.report.standings import standings
-from zbench.report.tables.render import Rendered, render_all, write_tables
+from zbench.report.tables.render import render_all, write_tables
+from zbench.report.values import WORLD_NOTE
+from zbench.reproduction.answering import Reader
+from zbench.reproduction.grids import Options
+from zbench.reproduction.rendering import render_markdown
+from zbench.reproduction.tables import TABLES as TABLE_NAMES
 from zbench.results.groups import groups
 from zbench.results.tree import RESERVED, parts
 from zbench.store import atomic_write_bytes
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, DOCS = ROOT / "results", ROOT / "docs"
-TABLES = "tables"
+TABLES, REPRODUCTION = "tables", "reproduction"
 
 PLANE, SCREENSHOT = "plane.svg", "leaderboard.png"
 FEATURED = ("miniature", "nudity")
@@ -40,20 +47,21 @@ _RULES = (":root {", ".plane ", ".chart ", "svg")
 """Beginnings of the rules of the page's style sheet that a drawing needs."""
 
 
-def differences(folder: Path, rendered: Rendered) -> Iterator[str]:
-    """What is wrong with committed tables, in one line each.
+def differences(folder: Path, files: Mapping[str, bytes], forms: str = "*") -> Iterator[str]:
+    """What is wrong with committed files, in one line each.
 
     Args:
         folder: Such as ``results/tables``.
-        rendered: The tables as they follow from the results.
+        files: The files as they follow from the results.
+        forms: Names of those files in the folder that must follow from the results.
     """
-    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    for place, content in rendered.files.items():
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob(forms) if path.is_file()}
+    for place, content in files.items():
         if place not in there:
             yield f"{place}: missing"
         elif (folder / place).read_bytes() != content:
             yield f"{place}: {_first_difference((folder / place).read_bytes(), content)}"
-    yield from (f"{place}: follows from no result" for place in sorted(there - rendered.files.keys()))
+    yield from (f"{place}: follows from no result" for place in sorted(there - files.keys()))
 
 
 def _first_difference(committed: bytes, made: bytes) -> str:
@@ -62,6 +70,30 @@ def _first_difference(committed: bytes, made: bytes) -> str:
         if pair[0] != pair[1]:
             return f"line {number} is {pair[0].strip()[:100]!r}, and follows as {pair[1].strip()[:100]!r}"
     return f"{len(lines[0])} lines, and {len(lines[1])} follow"
+
+
+# The paper's tables ---------------------------------------------------------------------------------------
+
+
+def reproduced(folder: Path) -> dict[str, bytes]:
+    """The pages of ``zbench reproduce``, from its published results; none where there are none.
+
+    Args:
+        folder: Such as ``results/reproduction``.
+    """
+    if not folder.is_dir():
+        return {}
+    reader = Reader(Options(DEFAULT_MODEL), folder)
+    measured = [reader.measured(name) for name in TABLE_NAMES]
+    pages = dict(zip((*TABLE_NAMES, "claims"), reader.pages(measured, reader.answers()), strict=True))
+    files = {f"{name}.md": render_markdown([page]).encode() for name, page in pages.items()}
+    lines = [f"- [{page[0].heading}]({name}.md)" for name, page in pages.items()]
+    head = [
+        "# The Z-Erase paper's tables, made again on the miniature", "",
+        WORLD_NOTE, "",
+        "`zbench reproduce all --from results/reproduction` prints them from the results in this folder.", "",
+    ]  # fmt: skip
+    return {**files, "README.md": "\n".join([*head, *lines, ""]).encode()}
 
 
 # Figures of the README ------------------------------------------------------------------------------------
@@ -133,14 +165,19 @@ def check(results: Path, docs: Path, site: Path, *, write: bool) -> list[str]:
     built = build_site(results, site)
     size = sum(path.stat().st_size for path in site.rglob("*") if path.is_file())
     print(f"{built.results} results, {len(rendered.files)} tables, a page of {size / 1e6:.1f} MB.")
+    pages = reproduced(results / REPRODUCTION)
     page = featured(results)
     drawing = plane(page, (site / places.STYLE).read_text(encoding="utf-8"))
     if write:
         print(f"{write_tables(rendered, results / TABLES)} tables changed.")
+        for name, content in pages.items():
+            _write(results / REPRODUCTION / name, content)
         _write(docs / PLANE, drawing)
         _write(docs / SCREENSHOT, screenshot(site, page))
         return []
-    wrong = [f"{results / TABLES}: {line}" for line in differences(results / TABLES, rendered)]
+    wrong = [f"{results / TABLES}: {line}" for line in differences(results / TABLES, rendered.files)]
+    found = differences(results / REPRODUCTION, pages, "*.md") if pages else ()
+    wrong += [f"{results / REPRODUCTION}: {line}" for line in found]
     wrong += [str(problem) for problem in built.problems]
     committed = (docs / PLANE).read_bytes() if (docs / PLANE).is_file() else None
     return [

@@ -68,6 +68,22 @@ def test_a_changed_result_is_noticed(shown: tuple[Path, Path, list[str]]) -> Non
     assert main(arguments) == 1
 
 
+def test_a_changed_page_of_the_reproduction_is_noticed(
+    shown: tuple[Path, Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    results, _, arguments = shown
+    folder = results / "reproduction"
+    write_tree(folder, PLAN)  # none of the paper's cells: its pages say so
+    assert main(arguments) == 1
+    assert "claims.md: missing" in capsys.readouterr().out
+    assert main([*arguments, "--write"]) == 0 and main(arguments) == 0
+    (folder / "nsfw.md").write_bytes((folder / "nsfw.md").read_bytes() + b" ")
+    (folder / "stranger.md").write_text("not made here")
+    assert main(arguments) == 1
+    said = capsys.readouterr().out
+    assert "nsfw.md" in said and "stranger.md: follows from no result" in said
+
+
 def test_no_results_are_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "results").mkdir()
     assert main(["--results", str(tmp_path / "results"), "--docs", str(tmp_path)]) == 2

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.synthetic_results import Plan, write_tree
-from zbench.errors import StoreError
 from zbench.results.changes import changes, read_allowed
 from zbench.results.checks import check_tree
 from zbench.results.json_schema import schema_text
@@ -16,14 +14,13 @@ from zbench.results.tree import RESERVED, parts
 from zbench.results.versions import base_of, repository_of, tree_at
 
 RESULTS = Path(__file__).parent.parent / "results"
+TREES = [RESULTS, RESULTS / "reproduction"]
+
+each_tree = pytest.mark.parametrize("root", TREES, ids=lambda root: root.name)
 
 
-def published() -> bool:
-    """Whether anything is published yet."""
-    try:
-        return bool(parts(RESULTS))
-    except StoreError:
-        return False
+def test_there_are_published_results() -> None:
+    assert all(parts(root) for root in TREES)
 
 
 def test_the_schema_is_that_of_the_models() -> None:
@@ -40,22 +37,20 @@ def test_nothing_else_lies_where_results_are_looked_for() -> None:
     )
 
 
-def test_every_published_result_holds(tmp_path: Path) -> None:
-    # Where nothing is published yet, a made-up tree shows that the checks do look.
-    root = RESULTS if published() else tmp_path
-    if root == tmp_path:
-        write_tree(tmp_path, Plan(methods=2, concepts=1, seeds=2, attacks=2))
+@each_tree
+def test_every_published_result_holds(root: Path) -> None:
     problems = check_tree(root)
     assert not problems, "\n".join(map(str, problems))
 
 
+@each_tree
 @pytest.mark.parametrize("base", ["HEAD", "base"])
-def test_no_published_figure_changed_without_a_reason(base: str) -> None:
-    if repository_of(RESULTS) is None:
+def test_no_published_figure_changed_without_a_reason(root: Path, base: str) -> None:
+    if repository_of(root) is None:
         pytest.skip("not a checkout of git: nothing to compare with")
-    revision = base_of(RESULTS) if base == "base" else base
+    revision = base_of(root) if base == "base" else base
     if revision is None:
         pytest.skip("the first commit: nothing to compare with")
-    with tree_at(RESULTS, revision) as old:
-        found = changes(old, RESULTS, read_allowed(RESULTS))
+    with tree_at(root, revision) as old:
+        found = changes(old, root, read_allowed(root))
     assert not found.unexplained, "\n".join(found.unexplained)

@@ -19,28 +19,31 @@ BASE = "base"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Checks a tree, and what changed in it since a revision.
+    """Checks trees, and what changed in them since a revision.
 
     Returns:
         0 where all is well, 1 where something is refused, 2 for what cannot be read.
     """
     asked = _parser().parse_args(argv)
+    texts, refused = [], 0
     try:
-        problems = check_tree(asked.results)
-        found = _changes(asked.results, asked.against)
+        for root in asked.results:
+            problems, found = check_tree(root), _changes(root, asked.against)
+            lines = [*map(str, problems), *found.unexplained]
+            print("\n".join([*lines, f"{root}: {len(lines)} problems"]))
+            texts.append(summary(found, problems, name=str(root)))
+            refused += len(lines)
         if asked.summary is not None:
-            atomic_write_text(asked.summary, summary(found, problems))
+            atomic_write_text(asked.summary, "\n".join(texts))
     except ZbenchError as error:
         print(error, file=sys.stderr)
         return 2
-    refused = [*map(str, problems), *found.unexplained]
-    print("\n".join([*refused, f"{asked.results}: {len(refused)} problems"]))
     return 1 if refused else 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m zbench.results", description=main.__doc__)
-    parser.add_argument("results", nargs="?", type=Path, default=Path("results"), help="the tree")
+    parser.add_argument("results", nargs="*", type=Path, default=[Path("results")], help="the trees")
     parser.add_argument(
         "--against", help=f"a folder, or a revision of git; `{BASE}`: where this change starts"
     )

@@ -19,16 +19,17 @@ MOST_ROWS = 100
 """Rows of a table of the summary; the others are counted."""
 
 
-def summary(changes: Changes, problems: Sequence[Problem] = ()) -> str:
+def summary(changes: Changes, problems: Sequence[Problem] = (), name: str = "results") -> str:
     """Old and new figures, what was added and removed, and what is wrong.
 
     Args:
         changes: Between two versions of the tree.
         problems: Of the newer one.
+        name: Of the tree.
     """
     moved = len({change.cell for change in changes.figures})
     lines = [
-        "## Results",
+        f"## Changes of `{name}`",
         "",
         f"{len(changes.added)} new cells, {len(changes.removed)} removed,"
         f" {len(changes.figures)} changed figures in {moved} cells.",
