@@ -6,13 +6,12 @@ attack shows its first successful candidate, or its last one where none succeede
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zbench.metrics.robustness import Outcomes
 from zbench.report.contact_sheet import SheetColumn, SheetRow, draw_sheet, first_pictures
-from zbench.stages.thumbnails import shown_picture
+from zbench.stages.thumbnails import candidate_pictures
 from zbench.store import read_json
 
 if TYPE_CHECKING:
@@ -108,11 +107,3 @@ def first_success(outcomes: Outcomes) -> Outcome | None:
     """The attack's first successful candidate, else its last one."""
     tried = sorted((row for row in outcomes.rows if row.arm == "attack"), key=lambda row: row.k)
     return next((row for row in tried if row.hit), tried[-1] if tried else None)
-
-
-def candidate_pictures(record: AttackRecord, root: Path) -> Iterator[tuple[str, dict[str, Any], Path]]:
-    """Every picture of the candidates of both arms: stage, description, file."""
-    for stage, place in record.stages.items():
-        if stage.startswith("pictures "):
-            for index, sample in enumerate(read_json(root / place / "manifest.json")["samples"]):
-                yield stage, sample, shown_picture(root / place, index)

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
-from typing import TYPE_CHECKING, TypeVar
-
-if TYPE_CHECKING:
-    from zbench.results.tree import Part
+from typing import Protocol, TypeVar
 
 _FEW = 200
 """Files up to which further processes cost more than they save."""
 
+
+class HasFiles(Protocol):
+    """A part of a tree."""
+
+    @property
+    def files(self) -> Sized:
+        """Its files."""
+
+
+_Part = TypeVar("_Part", bound=HasFiles)
 _Made = TypeVar("_Made")
 
 
 def each_part(
-    work: Callable[[Part], _Made], found: Sequence[Part], workers: int | None = None
+    work: Callable[[_Part], _Made], found: Sequence[_Part], workers: int | None = None
 ) -> list[_Made]:
     """What `work` makes of each part, in order.
 
@@ -37,7 +44,7 @@ def each_part(
         return list(pool.map(partial(_collected_afterwards, work), found))
 
 
-def _collected_afterwards(work: Callable[[Part], _Made], part: Part) -> _Made:
+def _collected_afterwards(work: Callable[[_Part], _Made], part: _Part) -> _Made:
     """Looks for garbage once a part is done: within it nearly all is in use, and looking costs a fifth."""
     try:
         return work(part)

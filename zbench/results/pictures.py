@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from zbench.protocols import CONCEPT_ROLES, ROLES
-from zbench.report.attack_sheet import candidate_pictures
 from zbench.results.schema import Gallery, ShownPicture
-from zbench.stages.thumbnails import shown_picture
+from zbench.stages.thumbnails import candidate_pictures, shown_picture
 from zbench.store import read_json, sha256_bytes
 
 if TYPE_CHECKING:

@@ -7,14 +7,17 @@ from them stay valid and are found again. Who needs the pictures themselves draw
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zbench.stages.picture_files import THUMBNAILS, is_thinned, picture_path
+from zbench.store import read_json
 
 if TYPE_CHECKING:
     from PIL import Image as Images
 
+    from zbench.metrics.robustness import AttackRecord
     from zbench.store import StageFolder
 
 SIDE = 128
@@ -31,6 +34,14 @@ def needed_again(folder: StageFolder) -> str:
 def shown_picture(folder: Path, index: int) -> Path:
     """The file to show for picture `index` of a samples folder: the picture, or its thumbnail."""
     return _thumbnail_path(folder, index) if is_thinned(folder) else picture_path(folder, index)
+
+
+def candidate_pictures(record: AttackRecord, root: Path) -> Iterator[tuple[str, dict[str, Any], Path]]:
+    """Every picture of an attack's candidates, of both arms: stage, description, file."""
+    for stage, place in record.stages.items():
+        if stage.startswith("pictures "):
+            for index, sample in enumerate(read_json(root / place / "manifest.json")["samples"]):
+                yield stage, sample, shown_picture(root / place, index)
 
 
 def fitted(picture: Images.Image, side: int) -> Images.Image:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zbench.report.attack_curves import VARIANTS, draw_curves
-from zbench.report.attack_sheet import PLAIN, candidate_pictures, first_success
+from zbench.report.attack_sheet import PLAIN, first_success
 from zbench.report.contact_sheet import SheetColumn, SheetRow, draw_sheet
+from zbench.stages.thumbnails import candidate_pictures
 
 if TYPE_CHECKING:
     from zbench.prompts.sets import Prompt, PromptSet
