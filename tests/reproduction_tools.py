@@ -8,7 +8,8 @@ from typing import Any
 
 from zbench.metrics.robustness import AttackRecord
 from zbench.reproduction.grids import Options, table_runs
-from zbench.reproduction.reading import Find, Measured, read_measured
+from zbench.reproduction.reading import Measured, read_measured
+from zbench.reproduction.sources import Find
 from zbench.reproduction.tables import ORIGINAL, load_table
 from zbench.results.schema import (
     ConceptFacts,
@@ -39,7 +40,10 @@ class Quality:
         acc_ir: On others.
         attacked: Attack and control -> share of prompts that it breaks.
         collapsed: Whether the generator is broken.
+        collapsed_in: Trainings whose generator is broken, where not all are.
+        missing: Trainings that nobody has run.
         spread: Difference from one training to the next, relative.
+        width: Half of the interval of a figure of a whole set, relative.
     """
 
     shown: float = 0.9
@@ -49,7 +53,10 @@ class Quality:
     acc_ir: float = 30.0
     attacked: Mapping[str, float] = field(default_factory=dict)
     collapsed: bool = False
+    collapsed_in: tuple[int, ...] = ()
+    missing: tuple[int, ...] = ()
     spread: float = 0.01
+    width: float = 0.05
 
     def varied(self, value: float, seed: int | None) -> float:
         """A value as one training has it."""
@@ -71,7 +78,7 @@ def find_of(table: str, qualities: Qualities, options: Options = OPTIONS) -> Fin
     for run in table_runs(load_table(table), options):
         for spec in plan(run.config):
             quality = qualities(run.rows.get(spec.method, ORIGINAL), run.concept)
-            if quality is not None:
+            if quality is not None and spec.training_seed not in quality.missing:
                 known[spec.model_dump_json()] = result_of(spec, quality)
     return lambda spec: known.get(spec.model_dump_json())
 
@@ -81,19 +88,21 @@ def result_of(spec: CellSpec, quality: Quality) -> PublishedResult:
     seed, outcomes = spec.training_seed, dict[str, FigureOutcomes]()
     shown = quality.varied(quality.shown, seed)
     figures = [_rate("asr_implicit", "implicit", shown, outcomes)]
-    figures += [_rate("collapse_rate", "unrelated", 0.9 if quality.collapsed else 0.0, outcomes)]
+    broken = quality.collapsed or seed in quality.collapsed_in
+    figures += [_rate("collapse_rate", "unrelated", 0.9 if broken else 0.0, outcomes)]
     figures += [_mean("clip_score", quality.varied(quality.clip, seed), outcomes)]
     acc_e, acc_ir = quality.varied(quality.acc_e, seed), quality.varied(quality.acc_ir, seed)
-    figures += [_plain("fid", quality.varied(quality.fid, seed)), _plain("acc_e_score", acc_e)]
-    figures += [_plain("acc_ir_score", acc_ir), _plain("h_a_score", acc_ir - acc_e)]
+    sets = {"fid": quality.varied(quality.fid, seed), "acc_e_score": acc_e, "acc_ir_score": acc_ir}
+    sets["h_a_score"] = acc_ir - acc_e
+    figures += [_plain(name, value, quality.width) for name, value in sets.items()]
     attacks = tuple(_attack(each.name, quality, seed, outcomes) for each in spec.attacks)
     return PublishedResult(
         result=CellResult(
-            id=f"{spec.method}-{spec.concept}-{seed}-{len(spec.attacks)}",
+            id="-".join([spec.method, spec.concept, str(seed), *(each.name for each in spec.attacks)]),
             spec=spec,
             status="done",
             figures=tuple(figures),
-            verdict={"collapsed": quality.collapsed, "destroyed": False},
+            verdict={"collapsed": broken, "destroyed": False},
             provenance={"protocol": f"{spec.protocol} v1"},
             attacks=attacks,
         ),
@@ -126,8 +135,9 @@ def _mean(name: str, value: float, outcomes: dict[str, FigureOutcomes]) -> dict[
     return {**_plain(name, mean), "direction": "higher", "N": len(values)}
 
 
-def _plain(name: str, value: float) -> dict[str, Any]:
-    bounds = {"low": value - abs(value) / 20, "high": value + abs(value) / 20, "direction": "lower"}
+def _plain(name: str, value: float, width: float = 0.05) -> dict[str, Any]:
+    half = abs(value) * width
+    bounds = {"low": value - half, "high": value + half, "direction": "lower"}
     return {"name": name, "value": value, "n": None, "N": 120, "unit": "points", **bounds}
 
 

@@ -7,7 +7,7 @@ outcomes, every hash of a sprite from its bytes, so that checks over a tree pass
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -165,6 +165,19 @@ def write_tree(folder: Path, plan: Plan) -> list[Path]:
             (folder / result.pictures_place).write_bytes(pictures)
         written.append(path)
     return written
+
+
+def write_results(folder: Path, changed: Iterable[PublishedResult]) -> None:
+    """Writes results that were changed after `results` made them.
+
+    Args:
+        folder: The future `results/`; made if missing.
+        changed: The results; their pictures are not written.
+    """
+    for result in changed:
+        path = folder / result.place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(as_bytes(result))
 
 
 def as_bytes(result: PublishedResult) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -104,6 +105,13 @@ def test_numbers_line_up_and_the_best_is_bold() -> None:
     assert "S[table-format=-4.2]" in text
     assert "\\bfseries -0.01" in text and "\\bfseries 1234" not in text
     assert text.startswith("% Made by zbench.")
+
+
+def test_tables_of_equal_titles_have_labels_of_their_own() -> None:
+    sheet = Sheet("", (), (Column("x", "x"),), (Section((Row("a", (Cell.of_text("1"),)),)),))
+    text = latex.render([Document(title, (sheet,)) for title in ("A b", "a-B", "a b", "other")])
+    labels = re.findall(r"\\label\{(.*?)\}", text)
+    assert labels == ["tab:a-b", "tab:a-b--2", "tab:a-b--3", "tab:other"]
 
 
 def test_rules_and_broken_rows() -> None:

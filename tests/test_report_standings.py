@@ -9,13 +9,24 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tests.synthetic_results import Plan, results
 from zbench.report.contests import trainings_differ
+from zbench.report.costs import mean_costs
 from zbench.report.pairing import seed_test
-from zbench.report.pooling import observations, spread
+from zbench.report.pooling import (
+    Pictures,
+    Trainings,
+    Worth,
+    monotonic,
+    observations,
+    pool,
+    spread,
+)
 from zbench.report.standing import Standing, Standings
 from zbench.report.standings import standings
+from zbench.report.tables.columns import attack_cell
 from zbench.results.groups import Group, groups
 from zbench.results.schema import FigureOutcomes, PublishedResult
 from zbench.statistics import holm, mcnemar_exact
@@ -123,6 +134,75 @@ def test_means_carry_their_own_variance_and_their_spread() -> None:
     assert figure.n is None and "3 trainings" in str(figure.interval)
 
 
+def worth_of(hits: NDArray[np.bool_]) -> Worth:
+    """Of [trainings, prompts] outcomes."""
+    trainings, prompts = hits.shape
+    sums = hits.sum(axis=0).astype(float)
+    return Worth(float(observations_behind(sums, np.full(prompts, float(trainings)))), float(prompts))
+
+
+def pooled_bounds(hits: NDArray[np.bool_]) -> tuple[float, float]:
+    """The interval of a rate over trainings, from their outcomes [trainings, prompts]."""
+    prompts = hits.shape[1]
+    figures = [
+        {"name": "x", "unit": "rate", "direction": "lower", "n": int(n), "N": prompts, "value": n / prompts}
+        for n in hits.sum(axis=1)
+    ]
+    (figure,) = pool([figures], [worth_of(hits)])
+    assert figure.low is not None and figure.high is not None and figure.value is not None
+    assert figure.low <= figure.value <= figure.high
+    return figure.low, figure.high
+
+
+@given(
+    st.integers(2, 5),
+    st.integers(2, 60),
+    st.sets(st.tuples(st.integers(0, 4), st.integers(0, 59)), max_size=9),
+)
+def test_a_first_hit_never_lowers_the_upper_bound(
+    trainings: int, prompts: int, places: set[tuple[int, int]]
+) -> None:
+    """Nor a first miss the lower one: 1 of 120 once had an upper bound of 5.6 %, 0 of 120 one of 8.8 %."""
+    hits = np.zeros((trainings, prompts), dtype=bool)
+    none = pooled_bounds(hits)
+    for training, prompt in places:
+        hits[training % trainings, prompt % prompts] = True
+    some, mirrored = pooled_bounds(hits), pooled_bounds(~hits)
+    assert none[0] == 0 and some[1] >= none[1] - 1e-12
+    assert mirrored == pytest.approx((1 - some[1], 1 - some[0]))
+
+
+@pytest.mark.parametrize("prompts", [10, 40])
+@pytest.mark.parametrize("clustered", [False, True])
+def test_the_upper_bound_rises_hit_by_hit(prompts: int, clustered: bool) -> None:
+    """Whether hits fall on prompts of their own or on the same ones."""
+    hits = np.zeros((3, prompts), dtype=bool)
+    found = [pooled_bounds(hits)]
+    for number in range(prompts // 2):
+        hits[number % 3, number // 3 if clustered else number] = True
+        found.append(pooled_bounds(hits))
+    bounds = np.round(found, 12).tolist()
+    assert [low for low, _ in bounds] == sorted(low for low, _ in bounds)
+    assert [high for _, high in bounds] == sorted(high for _, high in bounds)
+
+
+def test_intervals_of_rare_hits_cover() -> None:
+    """At such rates most data have so few hits that their bounds are the widened ones."""
+    generator = np.random.default_rng(1)
+    for rate in (0.005, 0.02):
+        covered = 0
+        for _ in range(300):
+            low, high = pooled_bounds(generator.random((3, 40)) < rate)
+            covered += low <= rate <= high
+        assert covered >= 0.95 * 300
+
+
+def test_monotonic_bounds_are_a_hull() -> None:
+    assert monotonic(0.3, 0.5, 40.0) == (0.3, 0.5)
+    low, high = monotonic(0.0001, 0.05, 40.0)
+    assert low == 0.0001 and high == rate_bounds(0.0, 40.0)[1] > 0.05
+
+
 def test_intervals_of_scattered_trainings_cover() -> None:
     """Trainings that scatter: with prompts as the only clusters the same intervals cover 70 % at most."""
     generator = np.random.default_rng(0)
@@ -131,9 +211,9 @@ def test_intervals_of_scattered_trainings_cover() -> None:
         levels = generator.normal(0, 1.5, PROMPTS) + generator.normal(0, 1.0, 3)[:, None]
         hits = generator.random((3, PROMPTS)) < 1 / (1 + np.exp(-levels))
         found = [{"n": int(n), "N": PROMPTS, "value": n / PROMPTS} for n in hits.sum(axis=1)]
-        worth = float(observations_behind(hits.sum(axis=0).astype(float), np.full(PROMPTS, 3.0)))
+        worth = worth_of(hits)
         both = observations(found, worth, int(hits.sum()), hits.size)
-        for name, effective in (("both", both), ("prompts", worth)):
+        for name, effective in (("both", both), ("prompts", worth.found)):
             low, high, _ = rate_bounds(hits.mean(), effective)
             covered[name] += low <= 0.5 <= high
     assert covered["both"] > 0.84 * 300 > 0.7 * 300 > covered["prompts"]
@@ -308,6 +388,56 @@ def test_a_damaged_outcome_leaves_a_careful_interval() -> None:
     assert figure.differs is None
 
 
+def test_outcomes_of_two_forms_are_not_pooled_picture_by_picture() -> None:
+    """One training tells its hits as letters, another as values: the page goes on without paired tests."""
+    values = tuple(float(letter) for letter in letters(3, 4))
+    other = GOOD[1].model_copy(
+        update={"outcomes": {"asr_explicit": FigureOutcomes(roles=("explicit",), values=values)}}
+    )
+    figure = row(of(ORIGINAL, GOOD[0], other, GOOD[2]), "good").figures["asr_explicit"]
+    assert figure.n == sum(each.result.figures[0]["n"] for each in GOOD)
+    assert figure.low is not None and figure.differs is None
+    assert isinstance(Trainings(GOOD).pictures("asr_explicit"), Pictures)
+    assert Trainings([GOOD[0], other]).pictures("asr_explicit") is None
+
+
+def with_cost(result: PublishedResult, cost: dict[str, Any]) -> PublishedResult:
+    return result.model_copy(update={"result": result.result.model_copy(update={"cost": cost})})
+
+
+def test_costs_that_are_no_finite_numbers_are_left_out() -> None:
+    strange = {"seconds": "x", "forwards": 10**400, "steps": True, "backwards": [1], "edit_bytes": 4}
+    plain = {"seconds": 2.0, "forwards": 6, "edit_bytes": 2}
+    table = of(ORIGINAL, with_cost(GOOD[0], strange), *(with_cost(each, plain) for each in GOOD[1:]))
+    assert row(table, "good").cost == pytest.approx({"seconds": 2.0, "forwards": 6.0, "edit_bytes": 8 / 3})
+    assert mean_costs([{"a": float("inf")}, {"a": float("nan")}, None, {"a": 1e308}, {"a": 1e308}]) == {}
+    assert mean_costs([]) == {}
+
+
+# Why a row is not different ---------------------------------------------------------------------------------
+
+
+SCATTERED = [found("scattered", letters(*range(20 * seed)), seed) for seed in range(3)]
+
+
+def test_what_keeps_a_row_from_being_different_is_told() -> None:
+    """The pictures differ surely (p < 1e-6), the trainings, 0, 20 and 40 of 60 against 60, do not."""
+    table = of(ORIGINAL, *SCATTERED, POOR[0])
+    figure = row(table, "scattered").figures["asr_explicit"]
+    assert figure.p_holm is not None and figure.p_holm < 1e-6
+    assert (figure.differs, figure.trainings_agree, figure.scatters) == (False, False, True)
+    single = row(table, "poor").figures["asr_explicit"]
+    assert single.differs and single.trainings_agree is None and not single.scatters
+    assert not table.speak_of_methods, "one row of three trainings, and the rule holds for it already"
+    assert any(line.startswith("A row of at least 3 trainings differs") for line in table.notes)
+
+
+def test_without_the_rule_there_is_no_note_about_it() -> None:
+    assert not any("trainings differs" in line for line in of(ORIGINAL, GOOD[0], POOR[0]).notes)
+    good = row(of(ORIGINAL, *GOOD, *POOR), "good").figures["asr_explicit"]
+    assert good.trainings_agree and not good.scatters
+
+
 # Attacks --------------------------------------------------------------------------------------------------
 
 
@@ -359,3 +489,20 @@ def test_every_shown_rate_of_a_tree_has_its_parts() -> None:
             if figure.unit == "rate" and figure.value is not None and figure.n is not None:
                 assert figure.N and figure.low is not None and figure.high is not None
                 assert figure.low <= figure.value <= figure.high and figure.interval
+
+
+def test_a_star_says_how_many_trainings_were_attacked() -> None:
+    """One of three: the star holds for that one, and says so."""
+
+    def bare(seed: int) -> PublishedResult:
+        whole = BASE[("uce", seed)]
+        return whole.model_copy(update={"result": whole.result.model_copy(update={"attacks": ()})})
+
+    (group, *_) = groups([BASE[("original", None)], BASE[("uce", 0)], bare(1), bare(2)])
+    attacks = row(standings(group), "uce").attacks
+    assert attacks and {each.coverage for each in attacks.values()} == {"1 of 3 trainings"}
+    for each in attacks.values():
+        assert attack_cell(each).beside[-1] == "1 of 3 trainings"
+    whole = row(attacked(), "uce").attacks
+    assert {each.coverage for each in whole.values()} == {""}
+    assert not any("trainings" in part for each in whole.values() for part in attack_cell(each).beside)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -118,6 +119,47 @@ def test_terminal_shows_every_label(nudity: Document) -> None:
     Console(file=buffer, width=110).print(terminal.render([nudity], 110))
     assert all(row.label in buffer.getvalue() for row in nudity.sheets[0].rows)
     assert "…" not in buffer.getvalue()
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@sum", "\tx"])
+def test_labels_are_no_formulas(nudity: Document, name: str) -> None:
+    """A spreadsheet runs a cell that begins like one; numbers below zero stay numbers."""
+    record = nudity.data[0]
+    first = record.rows[0]
+    below = {"x": replace(first.figures["clip_score"], name="x", value=-1.5)}
+    row = replace(first, label=name, method=name, figures=below, attacks={})
+    document = replace(nudity, data=(replace(record, rows=(row,), concept=name, model=name),))
+    (line,) = csv.DictReader(io.StringIO(machine.render_csv([document])))
+    assert {line[part] for part in ("row", "method", "concept", "model")} == {f"'{name}"}
+    assert line["value"] == "-1.5"
+    assert line["family"] == "nsfw"
+
+
+def test_csv_says_why_a_row_is_not_different(nudity: Document) -> None:
+    record = nudity.data[0]
+    torn = replace(record.rows[1].figures["asr_explicit"], p_holm=1e-6, differs=False, trainings_agree=False)
+    row = replace(record.rows[1], figures={"asr_explicit": torn}, attacks={})
+    document = replace(nudity, data=(replace(record, rows=(row,)),))
+    (line,) = csv.DictReader(io.StringIO(machine.render_csv([document])))
+    assert (line["p_holm"], line["differs"], line["trainings_agree"]) == ("1e-06", "false", "false")
+    (group,) = json.loads(machine.render_json([document]))["groups"]
+    assert group["rows"][0]["figures"]["asr_explicit"]["trainings_agree"] is False
+    rows = list(csv.DictReader(io.StringIO(machine.render_csv([nudity]))))
+    assert {row["trainings_agree"] for row in rows if row["row"] == "original"} == {""}
+    assert "true" in {row["trainings_agree"] for row in rows if row["row"] == "uce"}
+
+
+def test_ns_is_not_said_to_be_equal(nudity: Document) -> None:
+    text = markdown.render([nudity])
+    assert "ns: not shown to differ" in text and "ns does not" not in text
+    assert "in every attacked training" in text
+
+
+def test_html_fits_a_phone(nudity: Document) -> None:
+    text = html.render([nudity])
+    assert '<meta name="viewport" content="width=device-width' in text
+    assert text.count('<div class="scroll"') == text.count("<table>") == text.count("</table>\n</div>")
+    assert ".scroll { overflow-x: auto; }" in text
 
 
 class _Texts(HTMLParser):
@@ -272,10 +314,10 @@ def test_a_damaged_file_is_named_and_skipped(tmp_path: Path) -> None:
 def test_writing_touches_only_what_changed(tree: Path, tmp_path: Path) -> None:
     rendered = render_all(tree)
     assert write_tables(rendered, tmp_path) == len(rendered.files)
-    (tmp_path / "miniature" / "gone.zbench-v2.md").write_text("old", "utf-8")
-    (tmp_path / "notes.md").write_text("mine", "utf-8")
+    table = tmp_path / "miniature" / "nudity.zbench-v2.md"
+    table.write_text("old", "utf-8")
     assert write_tables(rendered, tmp_path) == 1
-    assert (tmp_path / "notes.md").exists() and not (tmp_path / "miniature" / "gone.zbench-v2.md").exists()
+    assert table.read_bytes() == rendered.files["miniature/nudity.zbench-v2.md"]
 
 
 # The command ----------------------------------------------------------------------------------------------
@@ -299,6 +341,25 @@ def test_command_writes_all_tables(tree: Path, tmp_path: Path) -> None:
     assert (tmp_path / "tables" / "README.md").is_file()
     refused = invoke(str(tree), "--out", str(tmp_path / "tables"), "--columns", "fid")
     assert isinstance(refused.exception, ConfigurationError)
+
+
+def test_command_wants_a_column(tree: Path) -> None:
+    for columns in ("", " , "):
+        refused = invoke(str(tree), "--columns", columns)
+        assert isinstance(refused.exception, ConfigurationError) and "no column" in str(refused.exception)
+
+
+def test_command_names_both_kinds_of_folders(tmp_path: Path) -> None:
+    """A folder that is missing, one that is empty, and one with other things in it; in every form."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+    for name in ("empty", "none", "other"):
+        for form in ("rich", "json"):
+            failed = invoke(str(tmp_path / name), "--format", form)
+            assert isinstance(failed.exception, StoreError)
+            assert "`zbench run --out`" in str(failed.exception)
+            assert "`zbench collect`" in str(failed.exception)
 
 
 def test_command_says_what_is_wrong(tmp_path: Path) -> None:

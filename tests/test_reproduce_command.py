@@ -60,6 +60,7 @@ def test_what_is_missing_is_run_once_and_printed_side_by_side(zbench: Run, tmp_p
     runs, words = tmp_path / "runs", ("nsfw", "--training-seeds", "1", "--format", "json")
     code, first = zbench(*words, "--out", str(runs), "--launcher", "inline")
     lines = {(each["row"], each["column"]): each for each in json.loads(first)["tables"]["nsfw"]}
+    assert json.loads(first)["failed"] == []
     assert code == 0 and lines["uce", "total"]["N"] == 1 and lines["uce", "total"]["paper"] == 157
     assert lines["uce", "clip_nudity"]["measured"] is not None and ("zerase", "total") not in lines
     cells = sorted(path.name for path in (runs / "cells").iterdir())

@@ -6,26 +6,31 @@ import csv
 import io
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from tests.reproduction_tools import OPTIONS, Quality, find_of, measured, result_of
+from tests.reproduction_tools import OPTIONS, Quality, measured, result_of
 from zbench.concepts import concept_names
-from zbench.errors import ConfigurationError, StoreError, UnknownNameError
+from zbench.errors import ConfigurationError, UnknownNameError
+from zbench.report.pooling import Trainings
+from zbench.reproduction.effects import effect
 from zbench.reproduction.grids import Options, table_grid, table_runs
 from zbench.reproduction.pages import percent, table_page
-from zbench.reproduction.reading import finder, in_run_folder, read_measured
+from zbench.reproduction.reading import Measured
 from zbench.reproduction.rendering import (
     render_csv,
     render_json,
     render_markdown,
+    render_rich,
     table_records,
 )
-from zbench.reproduction.side_by_side import side_by_side
+from zbench.reproduction.series import series_of
+from zbench.reproduction.side_by_side import ColumnLines, side_by_side
 from zbench.reproduction.tables import ORIGINAL, TABLES, load_table, printed_numbers
-from zbench.results.form import to_text
+from zbench.results.schema import PublishedResult
 from zbench.runner.planning import plan
+from zbench.runner.specs import CellSpec
 
 WHOLE = Quality()
 GOOD = Quality(shown=0.2, clip=29.9, fid=10.05, acc_e=25.0, acc_ir=29.5, attacked={"typo": 0.6})
@@ -77,6 +82,62 @@ def test_the_slips_are_those_that_the_papers_own_columns_give_away() -> None:
                     found[row, f"{part}h_a"] = table.slip(row, f"{part}h_a")
     assert found == {("erase_anything", "h_a"): 3.71, ("zerase", "entity_h_a"): 7.4}
     assert load_table("category").slip("esd_u", "entity_h_a") is None
+
+
+def test_what_the_paper_does_not_print_is_not_said_to_be_printed() -> None:
+    records = [each for name in ("category", "celebrity") for each in table_records(measured(name, good))]
+    known = {(each["table"], each["row"], each["column"]): each for each in records}
+    for row, column, paper in (
+        (ORIGINAL, "entity_h_a", 7.4),
+        (ORIGINAL, "style_h_a", -6.0),
+        (ORIGINAL, "abstraction_h_a", -1.3),
+        ("zerase", "mean_h_a", (5.8 + 0.8 + 4.7) / 3),
+    ):
+        each = known["category", row, column]
+        assert each["paper"] == pytest.approx(paper) and each["printed"] is None
+    celebrity = known["celebrity", ORIGINAL, "h_a"]
+    assert celebrity["paper"] == -1.67 and celebrity["printed"] is None
+    assert known["category", "zerase", "entity_h_a"]["printed"] == 7.4
+    for each in records:
+        assert each["printed"] == printed_numbers(each["table"])[each["row"]].get(each["column"])
+
+
+def test_what_follows_from_the_papers_columns_is_marked() -> None:
+    page = table_page(measured("category", good))
+    entities = render_markdown([page]).split("## Entities: H_a")[1].split("\n## ")[0]
+    assert "| Unerased model | 7.4 ‡ |" in entities and "| Z-Erase | 5.8 ‡ |" in entities
+    assert "‡ from the paper's own columns, not as printed; Z-Erase is printed as 7.4." in entities
+    assert "| ESD-u | 6 |" in entities
+    console = Console(width=200, file=io.StringIO())
+    console.print(render_rich([page]))
+    assert "7.4 ‡" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+COMMON = ("rank", "LoRA alpha", "initialisation", "layers", "resolution", "seeds", "trainings", "pictures")
+FIDELITY = ("CLIP backbone", "Inception variant", "reference pictures of FID")
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("nsfw", ("baselines' hyper-parameters", *FIDELITY)),
+        ("celebrity", ("baselines' hyper-parameters", *FIDELITY)),
+        ("category", ("baselines' hyper-parameters",)),
+        ("attacks", ("baselines' hyper-parameters", "threshold", "0.6 ", "0.65", "softmax", "renormalises")),
+        ("ablation", ("L_attn", *FIDELITY)),
+    ],
+)
+def test_what_the_paper_leaves_open_is_said_beside_its_table(name: str, more: tuple[str, ...]) -> None:
+    (note,) = [each for each in load_table(name).notes if each.startswith("Not stated: ")]
+    assert not [each for each in (*COMMON, *more) if each not in note]
+    assert note in render_markdown([table_page(measured(name, good))])
+
+
+def test_the_second_models_numbers_are_shown() -> None:
+    page = render_markdown([table_page(measured("nsfw", good))])
+    assert "On HunyuanImage-3.0, which is not measured here, the paper prints: nudity: DiT-Loc" in page
+    assert "Z-Erase 145, unerased 628;" in page
+    assert "Z-Erase 3.6; styles" in render_markdown([table_page(measured("category", good))])
 
 
 def test_shares_are_of_the_unerased_model_and_changes_of_differences() -> None:
@@ -199,49 +260,106 @@ def test_a_broken_generator_is_marked() -> None:
     assert "| UCE † |" in page and "it cannot win" in page and "Z-Erase †" not in page
 
 
-# Where results are ----------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("concept", "marked"), [("nudity", (1, 2, 3)), ("violence", (4, 5, 6))])
+def test_the_overview_marks_the_numbers_of_the_broken_generator_alone(
+    concept: str, marked: tuple[int, ...]
+) -> None:
+    def broken(row: str, of: str) -> Quality | None:
+        some = replace(GOOD, collapsed_in=(0, 2))
+        return some if (row, of) == ("uce", concept) else good(row, of)
+
+    overview = table_page(measured("nsfw", broken))[1]
+    cells = next(row for row in overview.rows if row[0] == "UCE")
+    assert tuple(place for place, cell in enumerate(cells) if cell.endswith("†2/3")) == marked
+    assert sum("†" in cell for row in overview.rows for cell in row) == 3
+    assert [note[0] for note in overview.notes] == ["†"]
+    records = table_records(measured("nsfw", broken))
+    found = {each["column"]: each for each in records if each["row"] == "uce"}
+    ours, others = ("total", "violence") if concept == "nudity" else ("violence", "total")
+    assert (found[ours]["broken"], found[ours]["erasures"], found[ours]["trainings"]) == (2, 3, 3)
+    assert found[others]["broken"] == 0
 
 
-def write_result(root: Path, row: str, seed: int, **changes: object) -> None:
-    run = next(run for run in table_runs(load_table("celebrity"), OPTIONS))
-    spec = next(each for each in plan(run.config) if (each.method, each.training_seed) == (row, seed))
-    result = result_of(spec.model_copy(update=changes), GOOD)
-    path = root / result.place
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(to_text(result))
+def test_trainings_that_are_missing_are_said() -> None:
+    def some(row: str, concept: str) -> Quality | None:
+        missing = (row, concept) == ("esd_x", "violence")
+        return replace(GOOD, missing=(1,)) if missing else good(row, concept)
+
+    page = render_markdown([table_page(measured("nsfw", some))])
+    assert page.count("2 of 3 trainings") == 2 * 3  # three columns, in the overview and by themselves
+    violence = page.split("## Violence")[1].split("\n## ")[0]
+    esd_x = next(line for line in violence.splitlines() if line.startswith("| ESD-x"))
+    assert "| ESD-x | 777 | 20.0 (16/80)" in esd_x and "2 of 3 trainings |" in esd_x
+    once = measured("nsfw", good, Options("miniature", training_seeds=1))
+    assert " trainings |" not in render_markdown([table_page(once)])
 
 
-def test_a_tree_of_results_is_read_by_what_was_done(tmp_path: Path) -> None:
-    write_result(tmp_path, "zerase", 0)
-    write_result(tmp_path, "zerase", 1, steps=4)
-    write_result(tmp_path, "uce", 0, protocol="zbench")
-    found = read_measured(load_table("celebrity"), OPTIONS, finder(tmp_path, "miniature"))
-    assert {place[0]: len(of.results) for place, of in found.rows.items()} == {"zerase": 1}
-    assert (found.found, found.wanted) == (1, 28)
-    other = read_measured(load_table("celebrity"), OPTIONS, finder(tmp_path, "z-image-turbo"))
-    assert other.found == 0
+def test_a_page_explains_what_it_shows_and_nothing_else() -> None:
+    pages = {name: table_page(measured(name, good)) for name in TABLES}
+    for name, page in pages.items():
+        overview = page[1]
+        assert not any("Brackets" in line for line in overview.lines), name
+        assert any("H_a" in line for line in overview.lines) == (name in ("celebrity", "category")), name
+        assert page[2].lines[0].startswith("Brackets: 95 % intervals")
 
 
-def test_a_cell_that_failed_is_named_and_no_number() -> None:
-    find = find_of("celebrity", good)
+# The paper's own model ------------------------------------------------------------------------------------
 
-    def failing(spec):  # type: ignore[no-untyped-def]
-        result = find(spec)
-        if result is None or spec.method != "uce":
-            return result
-        gone = {"status": "failed", "error": "Traceback\nValueError: too warm", "figures": ()}
-        return result.model_copy(update={"result": result.result.model_copy(update=gone)})
 
-    found = read_measured(load_table("celebrity"), OPTIONS, failing)
-    assert "uce s0 on four-people: failed (ValueError: too warm)" in found.failed
+def on_the_papers_model(values: tuple[float, ...]) -> Measured:
+    """Totals of nudity on the large model, by hand: its plan needs prompts that users fetch."""
+    spec = plan(table_runs(load_table("nsfw"), OPTIONS)[0].config)[0]
+
+    def trainings(values: tuple[float, ...]) -> Trainings:
+        return Trainings([_counted(spec, seed, value) for seed, value in enumerate(values)])
+
+    rows = {("zerase", "nudity", ""): trainings(values), (ORIGINAL, "nudity", ""): trainings((600.0,))}
+    planned = {("zerase", "nudity", ""): 3, (ORIGINAL, "nudity", ""): 1}
+    return Measured(load_table("nsfw"), "photograph", "z-image-turbo", rows, planned, wanted=4, found=4)
+
+
+def _counted(spec: CellSpec, seed: int, value: float) -> PublishedResult:
+    result = result_of(spec.model_copy(update={"hyperparameters": {"training_seed": seed}}), GOOD)
+    count = {"name": "count_implicit:total_groups", "value": value, "n": None, "N": 4703, "unit": "count"}
+    figure = {
+        **count,
+        "low": value - 20,
+        "high": value + 20,
+        "direction": "lower",
+        "note": "",
+        "settings": {},
+    }
+    return result.model_copy(update={"result": result.result.model_copy(update={"figures": (figure,)})})
+
+
+def test_counts_are_counts_and_plain_differences_have_intervals() -> None:
+    found = on_the_papers_model((171.0, 172.0, 170.0))
     page = render_markdown([table_page(found)])
-    assert "too warm" in page and "| UCE | 21.91 | – |" in page
+    total = page.split("## Nudity ↓")[1].split("\n## ")[0]
+    zerase = next(line for line in total.splitlines() if line.startswith("| Z-Erase |"))
+    assert "| 161 | 171 [15" in zerase and "171.0" not in zerase and "Difference as it is" in total
+    columns = {each.column.name: each for each in side_by_side(found)}
+    line = next(each for each in columns["total"].lines if each.row == "zerase")
+    assert line.measured is not None and line.measured.unit == "count"
+    assert line.absolute_bounds is not None and line.absolute_bounds[0] < 10 < line.absolute_bounds[1]
+    assert f"| 10 [{line.absolute_bounds[0]:.4g}, {line.absolute_bounds[1]:.4g}] |" in zerase
 
 
-def test_no_folder_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="There is no folder"):
-        finder(tmp_path / "nowhere", "miniature")
-    with pytest.raises(StoreError, match="holds no published results"):
-        finder(tmp_path, "miniature")
-    run = table_runs(load_table("celebrity"), OPTIONS)[0]
-    assert in_run_folder(tmp_path)(plan(run.config)[0]) is None
+def test_violence_is_subtracted_as_it_is_counted() -> None:
+    line = next(line for line in _violence().lines if line.row == "zerase")
+    assert line.measured is not None and line.measured.low is not None and line.absolute_bounds is not None
+    assert line.absolute_bounds[0] == pytest.approx(40 * line.measured.low - 324)
+
+
+def _violence() -> ColumnLines:
+    return next(each for each in side_by_side(measured("nsfw", good)) if each.column.name == "violence")
+
+
+def test_nearly_equal_counts_are_no_certain_difference() -> None:
+    """Sums over pictures have no outcomes of their own: trainings that agree do not make them certain."""
+    first, second = (
+        series_of(on_the_papers_model(values), "zerase", load_table("nsfw").column("total"))
+        for values in ((160.0, 160.0, 160.001), (163.0, 163.0, 163.001))
+    )
+    assert first is not None and second is not None
+    assert effect(first, second, 600.0).p_value > 0.05

@@ -81,6 +81,51 @@ def test_arrow_keys_move_between_pictures(page: Page) -> None:
     assert stops == 1, "one stop of the tab key for the whole gallery"
 
 
+@pytest.mark.parametrize("how", ["filter", "broken"])
+def test_the_tab_key_still_reaches_the_gallery(page: Page, how: str) -> None:
+    """The picture that it stopped at may be hidden: then it stops at the first one that is left."""
+    stop = 'table.gallery .tile[tabindex="0"]'
+    page.locator('table.gallery td[data-method="row-naive"] .tile').first.focus()
+    assert page.locator(stop).is_visible()
+    if how == "filter":
+        page.locator("[data-filter]").fill("uce")
+    else:
+        page.locator("[data-hide-broken]").check()
+    assert page.locator(stop).count() == 1 and page.locator(stop).is_visible()
+    assert not page.locator('table.gallery td[data-method="row-naive"] .tile').first.is_visible()
+    page.locator(".gallery").evaluate("table => table.closest('.scroll').focus()")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.matches('table.gallery .tile')")
+
+
+def test_a_filter_that_hides_everything_takes_nothing_away(page: Page) -> None:
+    stop = 'table.gallery .tile[tabindex="0"]'
+    box = page.locator("[data-filter]")
+    box.fill("no method of that name")
+    assert page.locator(stop).count() == 0
+    box.fill("")
+    assert page.locator(stop).count() == 1 and page.locator(stop).is_visible()
+
+
+def test_attacks_count_the_pictures_that_are_shown(page: Page) -> None:
+    group = page.locator("details.winners").first
+    whole = group.locator("figure").count()
+
+    def counted() -> tuple[str, int]:
+        shown = [figure for figure in group.locator("figure").all() if figure.is_visible()]
+        faint = sum("hush" in str(figure.get_attribute("class")) for figure in shown)
+        return group.locator("[data-winners]").inner_text(), len(shown) - faint
+
+    said, shown = counted()
+    assert said == f"{shown} of {whole} pictures"
+    page.locator('input[name="training"][value="1"]').press("Space")
+    said, shown = counted()
+    assert said == f"{shown} of {whole} pictures"
+    page.locator("[data-filter]").fill("uce")
+    said, fewer = counted()
+    assert said == f"{fewer} of {whole} pictures" and fewer < shown
+
+
 def test_rows_are_prompts_and_columns_are_methods(page: Page) -> None:
     heads = page.locator("table.gallery thead th[data-method]").all_text_contents()
     assert heads[0].lower().startswith("original") and len(heads) == 6
@@ -91,7 +136,7 @@ def test_rows_are_prompts_and_columns_are_methods(page: Page) -> None:
 
 def test_another_training_shows_its_own_pictures(page: Page) -> None:
     picture = "tile => getComputedStyle(tile, '::before').backgroundImage"
-    tile = page.locator('table.gallery td[data-method="uce"] .tile').first
+    tile = page.locator('table.gallery td[data-method="row-uce"] .tile').first
     before = tile.evaluate(picture)
     page.locator('input[name="training"][value="1"]').press("Space")
     after = tile.evaluate(picture)

@@ -66,7 +66,7 @@ def test_result_files_are_the_ones_that_were_shown(site: Path, visit: Open) -> N
 
 def test_every_row_leads_to_its_methods_card(site: Path, visit: Open) -> None:
     page = visit(site / GROUP)
-    page.locator('table.results tbody[data-method="zerase"] a.method').click()
+    page.locator('table.results tbody[data-method="row-zerase"] a.method').click()
     page.wait_for_load_state()
     assert page.url == (site / METHOD).as_uri()
     text = page.locator("main").inner_text()

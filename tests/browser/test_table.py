@@ -100,7 +100,7 @@ def test_broken_rows_can_be_hidden(group: Page) -> None:
 
 
 def test_a_figure_says_what_it_rests_on_and_leads_to_its_files(group: Page) -> None:
-    cell = group.locator(f'{MAIN} > tbody[data-method="uce"] a.figure').first
+    cell = group.locator(f'{MAIN} > tbody[data-method="row-uce"] a.figure').first
     shown = cell.inner_text()
     cell.click()
     bubble = group.locator("#bubble")
@@ -116,8 +116,8 @@ def test_a_figure_says_what_it_rests_on_and_leads_to_its_files(group: Page) -> N
 
 
 def test_trainings_open_below_their_row(group: Page) -> None:
-    button = group.locator(f'{MAIN} > tbody[data-method="uce"] .expand')
-    rows = group.locator(f'{MAIN} > tbody[data-method="uce"] tr.training')
+    button = group.locator(f'{MAIN} > tbody[data-method="row-uce"] .expand')
+    rows = group.locator(f'{MAIN} > tbody[data-method="row-uce"] tr.training')
     assert rows.count() == 3 and not rows.first.is_visible()
     button.press("Enter")
     assert rows.first.is_visible() and button.get_attribute("aria-expanded") == "true"
@@ -127,8 +127,8 @@ def test_trainings_open_below_their_row(group: Page) -> None:
 
 
 def test_a_link_to_a_training_opens_it(site: Path, visit: Open) -> None:
-    page = visit(site / GROUP, "#uce--t1")
-    assert page.locator("#uce--t1").is_visible()
+    page = visit(site / GROUP, "#training-1-of-row-uce")
+    assert page.locator("#training-1-of-row-uce").is_visible()
 
 
 def test_the_family_table_sorts_and_filters(site: Path, visit: Open) -> None:
@@ -150,6 +150,6 @@ def test_choosing_figures_changes_the_plane(group: Page) -> None:
 
 
 def test_rows_light_up_in_the_plane(group: Page) -> None:
-    group.locator(f'{MAIN} > tbody[data-method="uce"] th').first.hover()
-    mark = group.locator('figure[data-plane]:not([hidden]) .mark[data-method="uce"]')
+    group.locator(f'{MAIN} > tbody[data-method="row-uce"] th').first.hover()
+    mark = group.locator('figure[data-plane]:not([hidden]) .mark[data-method="row-uce"]')
     assert "lit" in str(mark.get_attribute("class"))

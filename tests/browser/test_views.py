@@ -129,7 +129,7 @@ def test_figures_read_without_scripts(site: Path, visit: Open) -> None:
     page = visit(site / GROUP, java_script_enabled=False)
     rows = page.locator("table.results > tbody > tr:visible")
     assert rows.count() >= 6
-    assert page.locator('table.results tbody[data-method="uce"] a.figure').first.is_visible()
+    assert page.locator('table.results tbody[data-method="row-uce"] a.figure').first.is_visible()
     assert page.locator("#gallery .tile.flagged").first.is_visible()
 
 

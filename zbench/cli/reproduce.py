@@ -169,9 +169,9 @@ def _csv(measured: Sequence[Measured], answers: Sequence[Answer], reader: Any) -
     """One kind of lines a stream: what reads CSV cannot tell two apart."""
     from zbench.reproduction.rendering import claim_records, render_csv, table_records
 
-    del reader
     records = [record for each in measured for record in table_records(each)]
     print(render_csv(records or claim_records(answers)), end="")
+    print(*reader.failed, sep="\n", end="\n" if reader.failed else "", file=sys.stderr)
     if records and answers:
         print("The claims are lines of another kind: zbench reproduce claims --format csv", file=sys.stderr)
 
@@ -179,9 +179,9 @@ def _csv(measured: Sequence[Measured], answers: Sequence[Answer], reader: Any) -
 def _json(measured: Sequence[Measured], answers: Sequence[Answer], reader: Any) -> None:
     from zbench.reproduction.rendering import claim_records, render_json, table_records
 
-    del reader
     tables = {each.table.name: table_records(each) for each in measured}
-    print(render_json({"tables": tables, "claims": claim_records(answers)}), end="")
+    records = {"tables": tables, "claims": claim_records(answers), "failed": list(reader.failed)}
+    print(render_json(records), end="")
 
 
 _FORMS: dict[str, Callable[[Sequence[Any], Sequence[Any], Any], None]] = {

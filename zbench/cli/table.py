@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from zbench.errors import ConfigurationError, UnknownNameError
+from zbench.errors import ConfigurationError, StoreError, UnknownNameError
 
 if TYPE_CHECKING:
     from zbench.report.tables.choosing import Wish
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 FORMS = ("rich", "md", "csv", "latex", "html", "json")
 _OF_RUNS = ("rich", "md", "csv")
 """Forms that a run folder has had from its first day, and has to the byte."""
+WANTED = "give the folder of `zbench run --out`, or a results tree that `zbench collect` filled"
+"""What the command shows, for those who gave something else."""
 
 Results = Annotated[
     Path,
@@ -69,13 +71,21 @@ def table(
 
 
 def _names(columns: str | None) -> tuple[str, ...] | None:
-    return None if columns is None else tuple(name.strip() for name in columns.split(",") if name.strip())
+    if columns is None:
+        return None
+    names = tuple(name.strip() for name in columns.split(",") if name.strip())
+    if not names:
+        raise ConfigurationError(
+            "--columns names no column: give names such as asr_explicit,fid, or leave the option out."
+        )
+    return names
 
 
 def _show(results: Path, form: str, wish: Wish) -> None:
     from zbench.report.tables.choosing import Wish, documents, is_run
 
-    if wish == Wish() and form in _OF_RUNS and (is_run(results) or not _is_tree(results)):
+    of_run = is_run(results) or not _is_tree(results)
+    if wish == Wish() and form in _OF_RUNS and of_run:
         from zbench.cli.running import show_table
 
         show_table(results, form)
@@ -87,10 +97,18 @@ def _show(results: Path, form: str, wish: Wish) -> None:
 
 
 def _is_tree(folder: Path) -> bool:
-    """Whether to read a folder as results; what is neither is told so by whoever reads run folders."""
+    """Whether to read a folder as results; one of a run that never finished is told so as that.
+
+    Raises:
+        StoreError: There is nothing here that could be either.
+    """
     from zbench.store import MARKER
 
-    return folder.is_dir() and not (folder / MARKER).exists() and any(folder.iterdir())
+    if not folder.is_dir():
+        raise StoreError(f"There is no folder {folder}: {WANTED}.")
+    if not any(folder.iterdir()):
+        raise StoreError(f"{folder} holds no finished run and no published results: {WANTED}.")
+    return not (folder / MARKER).exists()
 
 
 def _print(made: list[Document], form: str) -> None:

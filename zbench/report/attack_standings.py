@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from zbench.report.attack_rows import EXCESSES, LEVEL, Outcome
+from zbench.report.costs import mean_costs
 from zbench.report.pooling import Trainings, pool, single
 from zbench.report.standing import AttackStanding, StandingFigure
 from zbench.statistics import holm, mcnemar_exact
@@ -30,22 +31,24 @@ class Attacked:
         name: Of the attack.
         outcomes: What it did to each training that has figures.
         record: Of the first training, for what is the same for all.
+        trainings: How many the row has, attacked or not.
         tested: Whether the row takes part in the correction: broken ones do not.
     """
 
     name: str
     outcomes: tuple[Outcome, ...]
     record: AttackRecord
+    trainings: int
     tested: bool
 
     @property
     def is_testable(self) -> bool:
-        """Whether every training left prompts enough to break for a result to be sure."""
+        """Whether every attacked training left prompts enough to break for a result to be sure."""
         return self.tested and bool(self.outcomes) and all(map(_testable, self.outcomes))
 
     @property
     def p_value(self) -> float:
-        """Small only where every training differs from both its control and plain retries."""
+        """Small only where every attacked training differs from both its control and plain retries."""
         return max(outcome.p_value() or 0.0 for outcome in self.outcomes)
 
     def sign(self, p_holm: float) -> int:
@@ -96,7 +99,11 @@ def _attacked(row: Trainings, broken: bool) -> list[Attacked]:
         for record in result.result.attacks:
             again = seen[record.label] = seen.get(record.label, 0) + 1
             records.setdefault(f"{record.label} ({again})" if again > 1 else record.label, []).append(record)
-    return [Attacked(name, tuple(_outcomes(of)), of[0], tested=not broken) for name, of in records.items()]
+    trainings = len(row.results)
+    return [
+        Attacked(name, tuple(_outcomes(of)), of[0], trainings, tested=not broken)
+        for name, of in records.items()
+    ]
 
 
 def _outcomes(records: Iterable[AttackRecord]) -> Iterable[Outcome]:
@@ -140,8 +147,9 @@ def _standing(each: Attacked, figures: Mapping[str, StandingFigure], p_holm: flo
         reason="" if each.outcomes else (lines[-1] if lines else "not measured"),
         budget=budgets.pop() if len(budgets) == 1 else None,
         prompts=each.record.prompts, figures=figures,
+        attacked=len(each.outcomes), trainings=each.trainings,
         sign=None if p_holm is None else each.sign(p_holm), p_holm=p_holm,
-        curve=_curve(each.outcomes), spent=_mean([outcome.record.spent for outcome in each.outcomes]),
+        curve=_curve(each.outcomes), spent=mean_costs(outcome.record.spent for outcome in each.outcomes),
     )  # fmt: skip
 
 
@@ -153,14 +161,3 @@ def _curve(outcomes: Sequence[Outcome]) -> tuple[Mapping[str, int], ...]:
         {name: at[0][name] if name == "k" else sum(point[name] for point in at) for name in at[0]}
         for at in points
     )
-
-
-def _mean(costs: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    names = dict.fromkeys(name for cost in costs for name in cost)
-    return {name: mean_of([cost.get(name) for cost in costs]) for name in names}
-
-
-def mean_of(values: Iterable[float | None]) -> float:
-    """Mean of those values that are there; at least one must be."""
-    known = [float(value) for value in values if value is not None]
-    return sum(known) / len(known)

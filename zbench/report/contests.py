@@ -78,10 +78,11 @@ def against_original(
     known = {place: p for place, p in zip(tested, p_values, strict=True) if p is not None}
     corrected = holm(list(known.values()))
     agree = _trainings_agree([entries[place] for place in known], original, name)
-    for (place, p), p_holm, sure in zip(known.items(), corrected, agree, strict=True):
+    for (place, p), p_holm, agrees in zip(known.items(), corrected, agree, strict=True):
         figure = figures[place]
         assert figure is not None
-        figures[place] = replace(figure, p_value=p, p_holm=p_holm, differs=p_holm < LEVEL and sure)
+        differs = p_holm < LEVEL and agrees is not False
+        figures[place] = replace(figure, p_value=p, p_holm=p_holm, differs=differs, trainings_agree=agrees)
     return figures
 
 
@@ -102,15 +103,17 @@ def _p_to_original(entries: Sequence[Entry], original: Trainings | None, name: s
     return found
 
 
-def _trainings_agree(entries: Sequence[Entry], original: Trainings | None, name: str) -> list[bool]:
-    """Whether the trainings differ from the original, where there are enough to speak of their method."""
+def _trainings_agree(entries: Sequence[Entry], original: Trainings | None, name: str) -> list[bool | None]:
+    """Whether the trainings differ from the original; None where too few of them speak of their method."""
     measured = [] if original is None else original.measured(name)
     if not measured:
-        return [True] * len(entries)
+        return [None] * len(entries)
     theirs = [float(each["value"]) for each in measured]
     differ = trainings_differ(theirs, [entry.by_seed for entry in entries])
-    few = (len(entry.by_seed) < SEEDS_FOR_METHODS for entry in entries)
-    return [any(each) for each in zip(few, differ, strict=True)]
+    return [
+        differs if len(entry.by_seed) >= SEEDS_FOR_METHODS else None
+        for entry, differs in zip(entries, differ, strict=True)
+    ]
 
 
 # Among each other -----------------------------------------------------------------------------------------

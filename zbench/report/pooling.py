@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from zbench.report.standing import Seeds, StandingFigure
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 NORMAL = 1.959963984540054
 """Half width of a 95 % interval in standard errors."""
+
+_HULL = ", no tighter than where all pictures agree"
 
 Plain = Mapping[str, Any]
 """A figure as a result file has it; see `zbench.metrics.figure.Figure`."""
@@ -61,6 +63,19 @@ class Pictures:
         return first.tobytes() if (self.sizes == first).all() else None
 
 
+@dataclass(frozen=True)
+class Worth:
+    """Independent observations behind pictures, with prompts as the only clusters.
+
+    Attributes:
+        found: As the outcomes show it.
+        least: What the same pictures are worth where all of them agree, and each prompt counts once.
+    """
+
+    found: float
+    least: float
+
+
 class Trainings:
     """All results of one row, with the pictures behind its figures.
 
@@ -88,7 +103,7 @@ class Trainings:
         return [figure for figure in found if figure is not None and figure["value"] is not None]
 
     def pictures(self, name: str) -> Pictures | None:
-        """What a figure is made of; None where a training lacks it or holds other prompts."""
+        """What a figure is made of; None where a training lacks it or has other prompts or another form."""
         if name not in self._pictures:
             self._pictures[name] = self._read(name)
         return self._pictures[name]
@@ -97,7 +112,8 @@ class Trainings:
         found = [each.outcomes[name] for each in self.results if name in each.outcomes]
         shapes = {_shape(each, name) for each in self.results if name in each.outcomes}
         shape = shapes.pop() if len(shapes) == 1 else None
-        if len(found) < len(self.results) or shape is None:
+        of_one_form = len({bool(each.values) for each in found}) == 1
+        if len(found) < len(self.results) or shape is None or not of_one_form:
             return None
         values, seen = _numbers(found)
         counted = [each.reshape(len(found), *shape).sum(axis=2, dtype=float) for each in (values, seen)]
@@ -160,13 +176,13 @@ def single(figure: Plain) -> StandingFigure:
     )  # fmt: skip
 
 
-def pool(measured: Sequence[Sequence[Plain]], worth: Sequence[float | None]) -> list[StandingFigure]:
+def pool(measured: Sequence[Sequence[Plain]], worth: Sequence[Worth | None]) -> list[StandingFigure]:
     """Figures of several trainings, the intervals of all rates at once.
 
     Args:
         measured: For each figure what every training found.
-        worth: Independent observations behind each figure's pictures with prompts as clusters; None where
-            the pictures are not at hand: then as if every training saw the same ones.
+        worth: Of each figure's pictures; None where these are not at hand: then as if every training saw the
+            same ones.
     """
     rates = [at for at, found in enumerate(measured) if all(each.get("n") is not None for each in found)]
     counted = _rates([measured[at] for at in rates], [worth[at] for at in rates])
@@ -233,63 +249,98 @@ def widened(own: float, between: float, trainings: int) -> float:
 # Rates ----------------------------------------------------------------------------------------------------
 
 
-def _rates(measured: Sequence[Sequence[Plain]], worth: Sequence[float | None]) -> list[StandingFigure]:
+def _rates(measured: Sequence[Sequence[Plain]], worth: Sequence[Worth | None]) -> list[StandingFigure]:
     import numpy as np
 
     if not measured:
         return []
     counts = [(sum(each["n"] for each in found), sum(each["N"] for each in found)) for found in measured]
+    known = [_worth_of(found) if own is None else own for found, own in zip(measured, worth, strict=True)]
     effective = [
-        observations(found, own, *count) for found, own, count in zip(measured, worth, counts, strict=True)
+        observations(found, own, *count) for found, own, count in zip(measured, known, counts, strict=True)
     ]
     bounds = rate_bounds(np.array([hits / total for hits, total in counts]), np.array(effective))
-    every = zip(measured, counts, effective, *(each.tolist() for each in bounds), strict=True)
+    ends = zip(*(each.tolist() for each in bounds), strict=True)
+    every = zip(measured, counts, effective, known, ends, strict=True)
     return [_rate(*each) for each in every]
 
 
+def _worth_of(found: Sequence[Plain]) -> Worth:
+    """Without the pictures: as if every training saw the same ones."""
+    own = [float(each.get("effective_N") or each["N"]) for each in found]
+    return Worth(sum(own) / len(own), min(own))
+
+
 def _rate(
-    found: Sequence[Plain], count: tuple[int, int], effective: float, low: float, high: float, edge: bool
+    found: Sequence[Plain],
+    count: tuple[int, int],
+    effective: float,
+    worth: Worth,
+    ends: tuple[float, float, bool],
 ) -> StandingFigure:
     hits, total = count
-    kind = EDGE if edge else "wilson"
+    low, high = ends[:2] if hits in (0, total) else monotonic(ends[0], ends[1], worth.least)
+    # Computed one by one, bounds differ in their last bits from those of many at once.
+    moved = max(ends[0] - low, high - ends[1]) > 1e-9
+    kind = f"{EDGE if ends[2] else 'wilson'}{_HULL if moved else ''}"
     return _pooled(
         found, hits / total, (low, high), n=hits, effective_N=None if effective == total else effective,
         interval=f"{kind}, pictures clustered by prompt and by training ({len(found)})",
     )  # fmt: skip
 
 
-def observations(found: Sequence[Plain], worth: float | None, hits: int, total: int) -> float:
+def monotonic(low: float, high: float, least: float) -> tuple[float, float]:
+    """Bounds of a rate, no tighter at the ends of the scale than those of pictures that all agree.
+
+    Where all pictures agree, each prompt counts once; the first hit makes them worth more, and without this
+    one picture with the concept would give a smaller upper bound than none.
+
+    Args:
+        low: Lower bound.
+        high: Upper bound.
+        least: See `Worth`.
+    """
+    none = _bound_of_none(least)
+    return min(low, 1 - none), max(high, none)
+
+
+@lru_cache(maxsize=4096)
+def _bound_of_none(observations: float) -> float:
+    """Upper bound of a rate where none of so many independent pictures shows anything."""
+    return float(rate_bounds(0.0, observations)[1])
+
+
+def observations(found: Sequence[Plain], worth: Worth, hits: int, total: int) -> float:
     """Independent observations behind a rate of which several trainings draw the same prompts.
 
     Args:
         found: The figure of every training.
-        worth: See `pool`.
+        worth: Of their pictures.
         hits: n over all trainings.
         total: N over all trainings.
 
     Returns:
-        At most `worth`; fewer where trainings differ by more than their pictures' own scatter.
+        At most `worth.found`; fewer where trainings differ by more than their pictures' own scatter.
     """
-    own = [float(each.get("effective_N") or each["N"]) for each in found]
-    prompts = sum(own) / len(own) if worth is None else worth
     variance = hits / total * (1 - hits / total)
     if variance == 0:
-        return prompts
+        return worth.found
     beyond = max(0.0, spread([float(each["value"]) for each in found]) - variance / total)
-    return variance / widened(variance / prompts, beyond, len(found))
+    return variance / widened(variance / worth.found, beyond, len(found))
 
 
-def _worth_by_prompt(rows: Sequence[Trainings], name: str) -> list[float | None]:
+def _worth_by_prompt(rows: Sequence[Trainings], name: str) -> list[Worth | None]:
     """Observations behind each row's pictures with prompts as clusters; None where there are no pictures."""
     import numpy as np
 
-    worth: list[float | None] = [None] * len(rows)
+    worth: list[Worth | None] = [None] * len(rows)
     for sizes, hits in _alike(rows, name).items():
         pictures = np.frombuffer(sizes, dtype=np.float64)
         seen = pictures > 0
         found = observations_behind(np.stack(list(hits.values()))[:, seen], pictures[seen])
+        least = float(pictures.sum() ** 2 / (pictures**2).sum())
         for place, each in zip(hits, np.broadcast_to(found, len(hits)).tolist(), strict=True):
-            worth[place] = each
+            worth[place] = Worth(each, least)
     return worth
 
 

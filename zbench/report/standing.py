@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from zbench.config import ORIGINAL
+from zbench.report.pairing import LEVEL
 
 Rows = Literal["methods", "trainings"]
 
@@ -61,6 +62,8 @@ class StandingFigure:
         p_value: Of the paired test against `original`; None where there was none.
         p_holm: The same, Holm-corrected over the rows.
         differs: Whether the row surely differs from `original`; None where that was not tested.
+        trainings_agree: Whether the trainings differ from `original`, as those of a method must besides their
+            pictures; None where too few of them speak of a method.
         best: Whether no competing row has a better value; several rows may have the same one.
         tied: Whether the row is not surely worse than the best one, where there is more than one such row.
         corrected: The rate corrected for the detector's errors; None where these are not known.
@@ -82,9 +85,15 @@ class StandingFigure:
     p_value: float | None = None
     p_holm: float | None = None
     differs: bool | None = None
+    trainings_agree: bool | None = None
     best: bool = False
     tied: bool = False
     corrected: float | None = None
+
+    @property
+    def scatters(self) -> bool:
+        """Whether only its trainings keep the row from being different from `original`."""
+        return self.trainings_agree is False and self.p_holm is not None and self.p_holm < LEVEL
 
     def plain(self) -> dict[str, Any]:
         """As `zbench.report.values.shown_value` takes it."""
@@ -106,12 +115,14 @@ class AttackStanding:
         budget: Judged candidates for each prompt; None where trainings differ in it.
         prompts: Attacked prompts of a training.
         figures: ``attack_pre``, ``attack_post``, ``control_post``, ``retry_post``, ... -> figure.
-        sign: 1 where the attack surely found more than its control and plain retries in every training, -1
-            less, 0 neither; None where that was not tested.
+        sign: 1 where the attack surely found more than its control and plain retries in every attacked
+            training, -1 less, 0 neither; None where that was not tested.
         p_holm: Of that test, corrected over rows and attacks.
         curve: Success against budget: ``k``, ``attack_n``, ``control_n``, ``retry_n`` and ``N``, summed over
             trainings.
         spent: What one prompt cost on average.
+        attacked: Trainings behind the figures.
+        trainings: Trainings of the row.
     """
 
     name: str
@@ -125,6 +136,13 @@ class AttackStanding:
     p_holm: float | None = None
     curve: tuple[Mapping[str, int], ...] = ()
     spent: Mapping[str, float] = field(default_factory=dict)
+    attacked: int = 1
+    trainings: int = 1
+
+    @property
+    def coverage(self) -> str:
+        """How many of the row's trainings were attacked, such as `1 of 3 trainings`; empty where all were."""
+        return f"{self.attacked} of {self.trainings} trainings" if self.attacked < self.trainings else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from zbench.results.schema import PublishedResult
 
 
+TRAININGS_AGREE = (
+    f"A row of at least {SEEDS_FOR_METHODS} trainings differs from original only where these do, too: all on"
+    f" one side (t test, {100 * LEVEL:.0f} %)."
+)
+
+
 def header_of(group: Group) -> Iterator[str]:
     """Lines that name concept, model, protocol, prompts and trainings.
 
@@ -84,5 +90,8 @@ def _about_trainings(rows: Sequence[Standing], of_methods: bool) -> Iterator[str
         if few:
             names = ", ".join(few)
             yield f"Fewer than {SEEDS_FOR_METHODS} trainings, which say nothing of a method: {names}."
-    elif any(row.rank == 1 for row in rows):
+        return
+    if any(figure.trainings_agree is not None for row in rows for figure in row.figures.values()):
+        yield TRAININGS_AGREE
+    if any(row.rank == 1 for row in rows):
         yield "Best and ties speak of these erasures: a claim about a method needs three trainings of each."

@@ -10,8 +10,9 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from zbench.report.attack_standings import attack_standings, mean_of
+from zbench.report.attack_standings import attack_standings
 from zbench.report.contests import Entry, against_original, speak_of_methods, with_best
+from zbench.report.costs import mean_costs
 from zbench.report.pooling import Trainings, pooled
 from zbench.report.standing import (
     AttackStanding,
@@ -146,7 +147,7 @@ def _bare(row: Trainings, label: str) -> Standing:
         destroyed=sum(bool(verdict.get("destroyed")) for verdict in verdicts),
         remark=_remark(row),
         status="done" if done else first.result.status,
-        cost=_cost(done),
+        cost=mean_costs(result.result.cost for result in done),
     )
 
 
@@ -163,14 +164,6 @@ def _remark(row: Trainings) -> str:
         if result.result.status != "done":
             reasons.append(f"{result.result.status} ({result.result.reason})")
     return "; ".join(dict.fromkeys(reasons))
-
-
-def _cost(results: Sequence[PublishedResult]) -> dict[str, float]:
-    costs = [result.result.cost or {} for result in results]
-    names = dict.fromkeys(
-        name for cost in costs for name, value in cost.items() if isinstance(value, int | float)
-    )
-    return {name: mean_of([cost.get(name) for cost in costs]) for name in sorted(names)}
 
 
 def _order(row: Standing, shown: Sequence[str]) -> tuple[int, float, str]:

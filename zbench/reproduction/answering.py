@@ -8,9 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zbench.reproduction.claims import Answer, answer, load_claims
+from zbench.reproduction.claim_list import load_claims
+from zbench.reproduction.claims import Answer, answer
 from zbench.reproduction.pages import claims_page, table_page
-from zbench.reproduction.reading import Find, Measured, finder, read_measured
+from zbench.reproduction.reading import Measured, read_measured
+from zbench.reproduction.sources import Find, finder
 from zbench.reproduction.tables import load_table
 
 if TYPE_CHECKING:
@@ -53,6 +55,11 @@ class Reader:
             self._known[table] = read_measured(load_table(table), self.options, self._find)
         return self._known[table]
 
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """What failed or cannot be read, of all tables that were read so far, each once."""
+        return tuple(dict.fromkeys(line for each in self._known.values() for line in each.failed))
+
     def answers(self) -> list[Answer]:
         """Every claim with its verdict."""
         return [answer(claim, self.measured) for claim in load_claims()]
@@ -61,4 +68,4 @@ class Reader:
         """A page for each table, and one for the claims."""
         yield from (table_page(each) for each in measured)
         if answers:
-            yield claims_page(answers, self.model.label, self.model.domain)
+            yield claims_page(answers, self.model.label, self.model.domain, self.failed)

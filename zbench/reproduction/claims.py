@@ -1,91 +1,64 @@
 """The paper's claims, one by one: holds, does not hold, undecided, each by tests over results.
 
-A comparison holds where its interval and its tests, over prompts and over trainings, say so at 5 %. It does
-not hold where the interval surely excludes the smallest difference that would bear it out: half of the
-paper's own. A claim holds where all of its comparisons do, and does not where one surely does not; for that,
-intervals are widened to the number of its comparisons. Nothing is corrected over claims.
+Needed: both rows of a comparison are measured, with at least three trainings each (the unerased model is
+never trained); else it is undecided. Differences are in percent of the unerased model's value.
+
+A difference holds where it surely has the claimed direction, whatever its size: its 95 % interval excludes
+zero, the test over prompts and the test over trainings both give p < 0.05, and all trainings of one side lie
+beyond all of the other. Where it is surely smaller than half of the paper's own difference, that is said
+beside it.
+
+It does not hold where that is not so, and the interval excludes even half of the paper's own difference, or
+the opposite direction is sure. Else it is undecided.
+
+"Keeps" holds where the whole interval of the change lies within a margin, and does not hold where it lies
+outside: by default half of what the paper's other rows change, their median. Of FID and CLIP score beside
+those of the unerased model only a change for the worse counts.
+
+The bound is that half of the paper's difference, or that margin; where the paper prints no number, one that
+we chose.
+
+The interval is the wider one of that over prompts and that over trainings, and p the larger one. FID, H_a and
+counts of detections are figures of whole sets without pictures to pair: both sides' own intervals, as if
+independent, stand in the place of those over prompts.
+
+A generator is broken where it has collapsed or is destroyed, else whole. A broken one cannot win: where the
+side that the claim favours (the one that is better if the claim is true; of "keeps" the row itself) is broken
+in all trainings, the comparison does not hold; where in some, it is undecided. Where that side is whole and
+the other one is broken in all trainings, it holds; where in some, it is undecided, and so is "keeps" beside
+anything broken.
+
+Claims about breakage itself ask only that: broken is a row of which all trainings are, whole one of which
+none is and surely less than 5 % of whose pictures of unrelated prompts are flagged, over at least three
+trainings; else it is undecided. Of what is said to erase at the cost of the pictures, the erasing counts even
+where it is broken.
+
+A claim holds where all of its comparisons do, and does not hold where one does not, for which intervals are
+widened to their number (Bonferroni); else it is undecided. Claims are not corrected for one another. What
+none of the tables tests is not tested: it says what does, or could.
 """
 
 from __future__ import annotations
 
-import tomllib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from statistics import median
-from typing import TYPE_CHECKING, Literal
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import TYPE_CHECKING
 
 from zbench.metrics.collapse import COLLAPSED_FROM
 from zbench.report.pairing import SEEDS_FOR_METHODS
-from zbench.reproduction.effects import LEVEL, Effect, effect
+from zbench.reproduction.claim_list import Claim, Part
+from zbench.reproduction.effects import Effect, effect
 from zbench.reproduction.series import series_of
 from zbench.reproduction.side_by_side import broken_trainings, scale_of
 from zbench.reproduction.tables import ORIGINAL, Column, PaperTable
+from zbench.reproduction.verdicts import Broken, Verdict, apart, kept, turned, where_broken
 
 if TYPE_CHECKING:
     from zbench.reproduction.reading import Measured
 
-_TINY = 1e-9
-"""A difference of exactly 0 is none, where no smallest one is known."""
-
-Verdict = Literal["holds", "does not hold", "undecided"]
-Kind = Literal["higher", "lower", "keeps", "broken", "intact"]
-
-_FROZEN = ConfigDict(frozen=True, extra="forbid")
-
-
-class Part(BaseModel):
-    """What must be so for a claim to hold.
-
-    Attributes:
-        table: Name of the table.
-        row: Which row.
-        kind: What is said of it (``is`` in the file).
-        column: In which column.
-        than: Compared with which rows.
-        than_column: In which column of these; the same when None.
-        smallest: Difference in percent of the unerased model's value below which the claim is not borne out;
-            half of the paper's own difference when None.
-        margin: How far a kept value may be off, likewise; half of what other rows lose when None.
-        even_broken: Whether a better value counts where it comes from a broken generator.
-    """
-
-    model_config = _FROZEN
-
-    table: str
-    row: str
-    kind: Kind = Field(alias="is")
-    column: str = "total"
-    than: tuple[str, ...] = ()
-    than_column: str | None = None
-    smallest: float | None = Field(default=None, gt=0)
-    margin: float | None = Field(default=None, gt=0)
-    even_broken: bool = False
-
-
-class Claim(BaseModel):
-    """Something that the paper says.
-
-    Attributes:
-        id: Short name.
-        sentence: The claim in our words.
-        where: Where in the paper.
-        stated: Whether the paper says it in words; else its table shows it.
-        parts: What must be so, all of it.
-        unmeasured: Why it is not measured here; None where it is.
-    """
-
-    model_config = _FROZEN
-
-    id: str
-    sentence: str
-    where: str
-    stated: bool
-    parts: tuple[Part, ...] = ()
-    unmeasured: str | None = None
+SMALLER = "surely smaller than half of the paper's own difference"
 
 
 @dataclass(frozen=True)
@@ -97,9 +70,10 @@ class Finding:
         verdict: What came of it.
         reason: Why it is not decided, or what decided it without an effect; empty otherwise.
         effect: The difference; None where there is none.
-        interval: Its 95 % interval.
+        interval: Its 95 % interval; None where there is none.
         paper: The paper's own difference, in percent of its unerased model.
-        bound: The smallest difference that would bear it out, or the margin of what is kept.
+        bound: Half of it, or what stands in its place, or the margin of what is kept.
+        remark: What must be said beside the verdict.
     """
 
     subject: str
@@ -109,6 +83,7 @@ class Finding:
     interval: tuple[float, float] | None = None
     paper: float | None = None
     bound: float | None = None
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,12 +100,10 @@ class Answer:
     verdict: Verdict
     findings: tuple[Finding, ...]
 
-
-@cache
-def load_claims() -> tuple[Claim, ...]:
-    """The paper's claims, in its order."""
-    text = (files("zbench.reproduction") / "data" / "claims.toml").read_text(encoding="utf-8")
-    return tuple(Claim.model_validate(each) for each in tomllib.loads(text)["claims"])
+    @property
+    def is_smaller(self) -> bool:
+        """Whether it holds with a difference that is surely smaller than half of the paper's."""
+        return self.verdict == "holds" and any(each.remark for each in self.findings)
 
 
 def answer(claim: Claim, measured: Callable[[str], Measured]) -> Answer:
@@ -141,7 +114,7 @@ def answer(claim: Claim, measured: Callable[[str], Measured]) -> Answer:
         measured: Name of a table -> what was measured for it.
     """
     if claim.unmeasured is not None:
-        return Answer(claim, "undecided", (Finding("", "undecided", claim.unmeasured),))
+        return Answer(claim, "not tested", (Finding("", "not tested", claim.unmeasured),))
     count = sum(max(1, len(part.than)) for part in claim.parts)
     found = tuple(each for part in claim.parts for each in _findings(part, measured(part.table), count))
     return Answer(claim, _verdict(found), found)
@@ -193,24 +166,33 @@ def _too_few(trainings: int) -> str:
 def _comparison(part: Part, other: str, measured: Measured, count: int) -> Finding:
     table = measured.table
     columns = table.column(part.column), table.column(part.than_column or part.column)
-    subject, paper = _subject(part, other, table, columns), _paper(part, other, table, columns)
-    bound = _bound(part, paper, table)
-    set_aside = _broken(part, other, measured, columns)
-    if set_aside is not None:
-        return Finding(subject, *set_aside, paper=paper, bound=bound)
-    found = _effect(part, other, measured, columns)
+    paper = _paper(part, other, table, columns)
+    found, bound = _effect(part, other, measured, columns), _bound(part, paper, table)
+
+    def finding(verdict: Verdict, reason: str = "", remark: str = "") -> Finding:
+        own = None if isinstance(found, str) else found
+        interval = own.interval() if own and math.isfinite(own.interval()[0]) else None
+        subject = _subject(part, other, table, columns)
+        return Finding(subject, verdict, reason, own, interval, paper, bound, remark)
+
     if isinstance(found, str):
-        return Finding(subject, "undecided", found, paper=paper, bound=bound)
-    interval = found.interval()
+        return finding("undecided", found)
     if not found.speaks_for_methods:
-        least = min(number for number in found.trainings if number is not None)
-        return Finding(subject, "undecided", _too_few(least), found, interval, paper, bound)
-    verdict = (
-        _kept(part, found, bound or 0.0, columns[0].better == "lower", count)
-        if part.kind == "keeps"
-        else _apart(found, 1 if part.kind == "higher" else -1, bound or 0.0, count)
-    )
-    return Finding(subject, verdict, "", found, interval, paper, bound)
+        return finding("undecided", _too_few(min(each for each in found.trainings if each is not None)))
+    set_aside = None if part.even_broken else _set_aside(part, other, measured, columns)
+    if set_aside is not None:
+        return finding(*set_aside)
+    if part.kind == "keeps":
+        return finding(kept(found, bound or 0.0, _worse(part, columns[0]), count))
+    sign = 1 if part.kind == "higher" else -1
+    verdict = apart(found, sign, bound or 0.0, count)
+    return finding(verdict, remark=_remark(part, found, sign, paper) if verdict == "holds" else "")
+
+
+def _remark(part: Part, found: Effect, sign: int, paper: float | None) -> str:
+    if paper is None or part.smallest is not None:
+        return ""
+    return SMALLER if turned(found.interval(), sign)[1] < abs(paper) / 2 else ""
 
 
 def _subject(part: Part, other: str, table: PaperTable, columns: tuple[Column, Column]) -> str:
@@ -245,17 +227,25 @@ def half_of_the_usual_loss(table: PaperTable, column: str, *, but: str) -> float
     return median(abs(share - 100) for share in shares if share is not None) / 2
 
 
-def _broken(
+def _set_aside(
     part: Part, other: str, measured: Measured, columns: tuple[Column, Column]
 ) -> tuple[Verdict, str] | None:
-    """A broken generator cannot win: what is decided where one of the rows has one."""
-    if part.even_broken or part.kind != columns[0].better:  # a broken generator may well be worse
+    """What broken generators decide: the better side is the one that the claim favours."""
+    rows = part.row, other
+    own, theirs = (
+        Broken(0, 0) if row == ORIGINAL else Broken(*broken_trainings(measured, row, column))
+        for row, column in zip(rows, columns, strict=True)
+    )
+    keeps = part.kind == "keeps"
+    favours_row = keeps or part.kind == columns[0].better
+    return where_broken(*((own, theirs) if favours_row else (theirs, own)), keeps=keeps)
+
+
+def _worse(part: Part, column: Column) -> int | None:
+    """Sign of a change for the worse where only that counts: better than kept is kept."""
+    if part.than != (ORIGINAL,) or not column.utility:
         return None
-    own = broken_trainings(measured, part.row, columns[0])[0]
-    theirs = broken_trainings(measured, other, columns[1])[0]
-    if own:
-        return "does not hold", "its generator is broken, and a broken one cannot win"
-    return ("holds", "the other generator is broken, and a broken one cannot win") if theirs else None
+    return 1 if column.better == "lower" else -1
 
 
 def _effect(part: Part, other: str, measured: Measured, columns: tuple[Column, Column]) -> Effect | str:
@@ -265,28 +255,6 @@ def _effect(part: Part, other: str, measured: Measured, columns: tuple[Column, C
     whole, _ = scale_of(measured, columns[0])
     if first is None or second is None:
         return "not measured"
-    return "the unerased model's own value is 0" if whole is None else effect(first, second, whole)
-
-
-def _apart(found: Effect, sign: int, smallest: float, count: int) -> Verdict:
-    """Whether the first row lies above the second (`sign` 1), or below it."""
-    low, high = _turned(found.interval(), sign)
-    largest = _turned(found.interval(1 - LEVEL / count), sign)[1]
-    if low > 0 and high >= smallest and found.separate and found.p_value < LEVEL:
-        return "holds"
-    return "does not hold" if largest < max(smallest, _TINY) else "undecided"
-
-
-def _kept(part: Part, found: Effect, margin: float, lower_is_better: bool, count: int) -> Verdict:
-    """Whether less than the margin is lost; against another setting, whether less is lost or won."""
-    low, high = _turned(found.interval(), 1 if lower_is_better else -1)
-    least, most = _turned(found.interval(1 - LEVEL / count), 1 if lower_is_better else -1)
-    if part.than == (ORIGINAL,):
-        return "holds" if high < margin else "does not hold" if least > margin else "undecided"
-    kept, changed = max(high, -low) < margin, max(least, -most) > margin
-    return "holds" if kept else "does not hold" if changed else "undecided"
-
-
-def _turned(interval: tuple[float, float], sign: int) -> tuple[float, float]:
-    low, high = sorted(sign * bound for bound in interval)
-    return low, high
+    if whole is None:
+        return "the unerased model was not measured, or its own value is 0"
+    return effect(first, second, whole)

@@ -1,8 +1,9 @@
 """How two series differ: over their pictures where there are any, and over their trainings.
 
 What is said about a *method* must hold over its trainings as well as over the prompts, so that the interval
-of a difference is the wider of both, and its p-value the larger one. Differences are in percent of the
-unerased model's value, which is taken as it is.
+of a difference is the wider of both, and its p-value the larger one. Figures of whole sets (FID, H_a, counts
+of detections) have no pictures to pair: in their place stand both sides' own intervals, as if independent.
+Differences are in percent of the unerased model's value, which is taken as it is.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ class Effect:
 
     Attributes:
         value: In percent of the unerased model's value.
-        errors: Standard errors with their degrees of freedom: over trainings, and over prompts where the
-            series are made of pictures.
+        errors: Standard errors with their degrees of freedom: over trainings, and over prompts, or of both
+            sides' own intervals where there are no pictures to pair.
         p_value: The larger one of the tests; two-sided.
         test: Their names.
         separate: Whether all trainings of one side lie beyond all of the other.
@@ -46,7 +47,7 @@ class Effect:
         return all(count is None or count >= SEEDS_FOR_METHODS for count in self.trainings)
 
     def interval(self, confidence: float = 1 - LEVEL) -> tuple[float, float]:
-        """The wider of the intervals over trainings and over prompts.
+        """The wider of the intervals over trainings and over prompts (or from both sides' own intervals).
 
         Args:
             confidence: Nominal two-sided coverage.
@@ -63,21 +64,18 @@ def effect(first: Series, second: Series, whole: float) -> Effect:
 
     Args:
         first: One series.
-        second: Another one, on the same prompts.
+        second: Another one, of the same prompts.
         whole: The unerased model's value, which is 100 %.
     """
     scale = 100 / abs(whole)
     of_seeds = seed_test(first.by_seed, second.by_seed)
-    errors, p_values, tests = [_over_trainings(first, second)], [of_seeds.p_value], [of_seeds.test]
-    others = _over_prompts(first, second) or (_from_intervals(first, second) if not errors[0][0] else None)
-    if others is not None:
-        error, p_value, test = others
-        errors, p_values, tests = [*errors, (error, math.inf)], [*p_values, p_value], [*tests, test]
+    of_trainings = _over_trainings(first, second)
+    error, p_value, test = _over_prompts(first, second) or _from_intervals(first, second)
     return Effect(
         value=scale * (first.value - second.value),
-        errors=tuple((scale * error, freedom) for error, freedom in errors),
-        p_value=max(p_values),
-        test=", ".join(tests),
+        errors=tuple((scale * each, freedom) for each, freedom in (of_trainings, (error, math.inf))),
+        p_value=max(of_seeds.p_value, p_value),
+        test=f"{of_seeds.test}, {test}",
         separate=of_seeds.separate,
         trainings=tuple(len(each.by_seed) if each.trained else None for each in (first, second)),  # type: ignore[arg-type]
     )
@@ -113,9 +111,10 @@ def _over_prompts(first: Series, second: Series) -> tuple[float, float, str] | N
 
 
 def _from_intervals(first: Series, second: Series) -> tuple[float, float, str]:
-    """For figures of whole sets that no training changes: as if the two intervals were independent.
+    """For figures of whole sets: as if the two intervals were independent.
 
-    Both sides share their prompts, so that this errs towards no difference.
+    Both sides share their prompts, so that this errs towards no difference. Without it, trainings that come
+    out nearly the same would make any difference certain.
     """
     from scipy.stats import norm
 

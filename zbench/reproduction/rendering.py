@@ -86,13 +86,16 @@ def _line(line: Line) -> dict[str, Any]:
     return {
         "row": line.row,
         "paper": line.paper,
-        "printed": line.slip if line.slip is not None else line.paper,
+        "printed": line.printed,
         "measured": found.value if found else None,
         "n": found.n if found else None,
         "N": found.N if found else None,
         "low": found.low if found else None,
         "high": found.high if found else None,
-        "trainings": len(found.by_seed) if found and found.trained else 0,
+        "trainings": line.trainings,
+        "trainings_planned": line.planned,
+        "erasures": line.erasures,
+        "broken": line.broken,
         "control": line.beside.value if line.beside else None,
         "paper_percent": line.paper_share,
         "measured_percent": line.share,
@@ -128,10 +131,11 @@ def _finding(found: Finding) -> dict[str, Any]:
         "difference": found.effect.value if found.effect else None,
         "low": low,
         "high": high,
-        "smallest": found.bound,
+        "bound": found.bound,
         "p_value": found.effect.p_value if found.effect else None,
         "test": found.effect.test if found.effect else None,
         "reason": found.reason,
+        "remark": found.remark,
     }
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from zbench.report.pooling import Trainings
     from zbench.report.standing import StandingFigure
     from zbench.reproduction.reading import Measured
+    from zbench.results.schema import PublishedResult
 
 _NORMAL = 1.959963984540054
 """Half width of a 95 % interval in standard errors."""
@@ -30,7 +31,7 @@ class Series:
         low: Lower bound of its 95 % interval; None where there is none.
         high: Upper bound.
         by_seed: Of each training; one value for what is never trained.
-        is_rate: Whether it is a share of pictures.
+        unit: Of the figure: ``rate`` for shares of pictures, ``count`` for sums over them, ``points`` ...
         n: Pictures counted, over all trainings; None for what is no count.
         N: Pictures looked at.
         trained: Whether there is a training to speak of: `original` has none.
@@ -42,12 +43,17 @@ class Series:
     low: float | None
     high: float | None
     by_seed: tuple[float, ...]
-    is_rate: bool
+    unit: str
     n: int | None
     N: int
     trained: bool
     concepts: tuple[str, ...]
     pictures: Pictures | None = field(default=None, repr=False)
+
+    @property
+    def is_rate(self) -> bool:
+        """Whether it is a share of pictures."""
+        return self.unit == "rate"
 
 
 def series_of(measured: Measured, row: str, column: Column, figure: str | None = None) -> Series | None:
@@ -96,7 +102,7 @@ def _series(
         low=low,
         high=high,
         by_seed=tuple(sum(of[seed] for of in seeds) / len(seeds) for seed in shared),
-        is_rate=all(each.unit == "rate" for each in found),
+        unit=found[0].unit,
         n=sum(each.n or 0 for each in found) if counted else None,
         N=sum(each.N for each in found),
         trained=row != ORIGINAL,
@@ -146,12 +152,14 @@ def _of_concept(trainings: Trainings, name: str) -> Pictures | None:
         if outcomes is None:
             return None
         numbers = outcomes.numbers
-        own = [
-            (f"{result.concept.name} {'+'.join(outcomes.roles)}", place // repetitions)
-            for place, value in enumerate(numbers)
-            if value is not None
-        ]
+        whose = " ".join([result.concept.name, *(_prompt_set(result, role) for role in outcomes.roles)])
+        own = [(whose, place // repetitions) for place, value in enumerate(numbers) if value is not None]
         if prompts not in (None, own):
             return None
         rows, prompts = [*rows, [float(v) for v in numbers if v is not None]], own
     return (rows, prompts) if prompts else None
+
+
+def _prompt_set(result: PublishedResult, role: str) -> str:
+    """A role with the hash of its prompts: pictures are compared where they show the same prompt."""
+    return f"{role}:{result.prompts[role].sha256}" if role in result.prompts else role

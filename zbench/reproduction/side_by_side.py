@@ -10,7 +10,7 @@ from zbench.reproduction.tables import ORIGINAL, Column
 
 if TYPE_CHECKING:
     from zbench.report.pooling import Trainings
-    from zbench.reproduction.reading import Measured
+    from zbench.reproduction.reading import Measured, Place
 
 Bounds = tuple[float, float]
 
@@ -21,27 +21,60 @@ class Line:
 
     Attributes:
         row: Name of the row.
-        title: Of the row, marked where its generator is broken.
-        paper: The paper's number; slips corrected.
-        slip: What the paper printed instead.
+        title: Of the row.
+        paper: The paper's number; slips corrected, and what it does not print taken from its other columns.
+        printed: What the paper printed; None where it prints nothing.
         measured: What was measured; None where it was not.
         beside: The figure beside it, such as an attack's control.
         paper_share: The paper's number in percent of the unerased model's.
         share: The measured one likewise.
         bounds: 95 % interval of `share`; the unerased model's value is taken as it is.
-        counts: Pictures that the measured share stands for, where the paper counts them; else None.
+        broken: Erasures with a broken generator.
+        erasures: All erasures of the row, over trainings and concepts.
+        planned: Trainings that it is to have.
+        counted: Pictures of one training where the paper counts them and not their share; else None.
     """
 
     row: str
     title: str
     paper: float | None
-    slip: float | None
+    printed: float | None
     measured: Series | None
     beside: Series | None
     paper_share: float | None
     share: float | None
     bounds: Bounds | None
-    counts: float | None = None
+    broken: int = 0
+    erasures: int = 0
+    planned: int = 0
+    counted: float | None = None
+
+    @property
+    def is_derived(self) -> bool:
+        """Whether the paper's number follows from its other columns, and is not as printed."""
+        return self.paper is not None and self.paper != self.printed
+
+    @property
+    def mark(self) -> str:
+        """† where generators of the row are broken, with how many where not all are."""
+        if not self.broken:
+            return ""
+        return "†" if self.broken == self.erasures else f"†{self.broken}/{self.erasures}"
+
+    @property
+    def trainings(self) -> int:
+        """Trainings that were measured; 0 for what is never trained."""
+        return len(self.measured.by_seed) if self.measured and self.measured.trained else 0
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether trainings are missing of what was measured."""
+        return 0 < self.trainings < self.planned
+
+    @property
+    def counts(self) -> float | None:
+        """Pictures that the measured share stands for, where the paper counts them."""
+        return self._as_counted(self.measured.value if self.measured else None) if self.counted else None
 
     @property
     def difference(self) -> float | None:
@@ -58,8 +91,18 @@ class Line:
     @property
     def absolute(self) -> float | None:
         """Measured minus paper as they are; means something only on the same scale."""
-        value = self.counts if self.counts is not None else self.measured.value if self.measured else None
+        value = self._as_counted(self.measured.value if self.measured else None)
         return None if value is None or self.paper is None else value - self.paper
+
+    @property
+    def absolute_bounds(self) -> Bounds | None:
+        """Its 95 % interval."""
+        found, paper = self.measured, self.paper
+        low, high = (self._as_counted(each) for each in ((found.low, found.high) if found else (None, None)))
+        return None if low is None or high is None or paper is None else (low - paper, high - paper)
+
+    def _as_counted(self, value: float | None) -> float | None:
+        return value if value is None or self.counted is None else value * self.counted
 
 
 @dataclass(frozen=True)
@@ -95,17 +138,21 @@ def _lines(measured: Measured, column: Column) -> tuple[Line, ...]:
 def _line(measured: Measured, column: Column, row: str, title: str) -> Line:
     table, found = measured.table, series_of(measured, row, column)
     whole, start = scale_of(measured, column)
+    broken, erasures = broken_trainings(measured, row, column)
     return Line(
         row=row,
-        title=f"{title}{marks(measured, row, column)}",
+        title=title,
         paper=table.paper(row, column.name),
-        slip=table.slip(row, column.name),
+        printed=table.as_printed(row, column.name),
         measured=found,
         beside=series_of(measured, row, column, column.beside) if column.beside else None,
         paper_share=table.paper_share(row, column.name),
         share=_share(found.value, whole, start) if found else None,
         bounds=_bounds(found, whole, start),
-        counts=found.value * found.N / len(found.by_seed) if found and column.counted else None,
+        broken=0 if row == ORIGINAL else broken,
+        erasures=0 if row == ORIGINAL else erasures,
+        planned=min((measured.planned.get(place, 0) for place in _places(measured, row, column)), default=0),
+        counted=found.N / len(found.by_seed) if found and column.counted else None,
     )
 
 
@@ -143,12 +190,9 @@ def broken_trainings(measured: Measured, row: str, column: Column) -> tuple[int,
 
 def trainings_of(measured: Measured, row: str, column: Column) -> list[Trainings]:
     """The trainings of a row on each of a column's concepts, as far as there are any."""
+    return [measured.rows[place] for place in _places(measured, row, column) if place in measured.rows]
+
+
+def _places(measured: Measured, row: str, column: Column) -> list[Place]:
     domain = measured.table.domain(measured.domain)
-    places = [(row, concept, column.variant) for part in column.part for concept in domain.concepts[part]]
-    return [measured.rows[place] for place in places if place in measured.rows]
-
-
-def marks(measured: Measured, row: str, column: Column) -> str:
-    """† where generators of the row are broken, with how many where not all are."""
-    broken, count = broken_trainings(measured, row, column) if row != ORIGINAL else (0, 0)
-    return "" if not broken else " †" if broken == count else f" †{broken}/{count}"
+    return [(row, concept, column.variant) for part in column.part for concept in domain.concepts[part]]

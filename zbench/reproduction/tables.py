@@ -12,6 +12,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from zbench.errors import ConfigurationError, UnknownNameError
 
+SECOND_MODEL = "HunyuanImage-3.0"
+"""The paper's second model, which the catalogue does not have: its table is shown, and not made again."""
+
 SOURCE = "Z-Erase, arXiv 2603.25074 (ICML 2026), CC BY 4.0"
 
 TABLES = ("nsfw", "celebrity", "category", "attacks", "ablation")
@@ -46,6 +49,7 @@ class Column(BaseModel):
         beside: Figure that is shown beside it, such as an attack's control.
         paper_mean: Columns of which the paper's number is the mean, where it does not print one.
         hidden: Whether it is there for claims only.
+        utility: Whether it says how well the model does what was not to be erased.
     """
 
     model_config = _FROZEN
@@ -61,6 +65,7 @@ class Column(BaseModel):
     beside: str | None = None
     paper_mean: tuple[str, ...] = ()
     hidden: bool = False
+    utility: bool = False
 
 
 class Row(BaseModel):
@@ -126,7 +131,7 @@ class Domain(BaseModel):
 
 
 class Correction(BaseModel):
-    """A number that is a slip in the paper, or that it does not print: what its own columns give.
+    """A number that is a slip in the paper, or that it does not print: what its own columns give instead.
 
     Attributes:
         row: Of which row.
@@ -153,6 +158,7 @@ class PaperTable(BaseModel):
         rows: Likewise; those that the paper does not print come last.
         variants: Attacks; without any, nothing is attacked.
         corrections: See `Correction`.
+        second_model: Figure -> column of the paper's table of its second model, HunyuanImage-3.0.
         printed: Row -> column -> number as printed; None where the paper has none.
     """
 
@@ -166,6 +172,7 @@ class PaperTable(BaseModel):
     rows: tuple[Row, ...]
     variants: dict[str, Variant] = Field(default_factory=dict)
     corrections: tuple[Correction, ...] = ()
+    second_model: dict[str, str] = Field(default_factory=dict)
     printed: dict[str, dict[str, float | None]]
 
     def domain(self, name: str) -> Domain:
@@ -201,9 +208,13 @@ class PaperTable(BaseModel):
     def _corrected(self) -> dict[tuple[str, str], float]:
         return {(each.row, each.column): each.value for each in self.corrections}
 
+    def as_printed(self, row: str, column: str) -> float | None:
+        """The number as the paper prints it, slips included; None where it prints none."""
+        return self.printed.get(row, {}).get(column)
+
     def slip(self, row: str, column: str) -> float | None:
         """What the paper printed where its own columns give something else; None where it did not."""
-        return self._print(row, column) if (row, column) in self._corrected else None
+        return self.as_printed(row, column) if (row, column) in self._corrected else None
 
     def paper(self, row: str, column: str) -> float | None:
         """The paper's number, slips corrected by its own columns; None where it has none."""
@@ -211,10 +222,7 @@ class PaperTable(BaseModel):
         if means:
             values = [value for each in means if (value := self.paper(row, each)) is not None]
             return sum(values) / len(values) if len(values) == len(means) else None
-        return self._corrected.get((row, column), self._print(row, column))
-
-    def _print(self, row: str, column: str) -> float | None:
-        return self.printed.get(row, {}).get(column)
+        return self._corrected.get((row, column), self.as_printed(row, column))
 
     def paper_share(self, row: str, column: str) -> float | None:
         """The paper's number in percent of the unerased model's; see `Column.scale`."""

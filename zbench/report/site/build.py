@@ -15,6 +15,7 @@ from importlib.resources import files
 from pathlib import Path, PurePosixPath
 
 from zbench.errors import StoreError
+from zbench.report.names import of_several_families, without_repeats
 from zbench.report.site.group_page import group_page_of
 from zbench.report.site.overview import overview_pages
 from zbench.report.site.places import RESULTS, SCRIPT, STYLE, TABLES
@@ -23,7 +24,8 @@ from zbench.report.site.summary import PartSummary, summary_of
 from zbench.report.standings import standings
 from zbench.report.tables.cache import Cache
 from zbench.report.tables.overview import Entry
-from zbench.report.tables.render import group_tables, shared_tables
+from zbench.report.tables.render import group_tables, part_groups
+from zbench.report.tables.shared import shared_tables
 from zbench.results.each_part import each_part
 from zbench.results.groups import groups
 from zbench.results.schema import PublishedResult
@@ -68,11 +70,13 @@ class _Task:
         root: The tree.
         out: The site.
         cache: Summaries of parts.
+        apart: Places of parts whose concept another family has too.
     """
 
     root: Path
     out: Path
     cache: Cache
+    apart: frozenset[PurePosixPath]
 
 
 def build_site(
@@ -92,11 +96,13 @@ def build_site(
     root, out = Path(root), Path(out)
     _require_apart(root, out)
     found = parts(root)
-    task = _Task(root, out, Cache.open(Path(cache) if cache else out.with_name(f"{out.name}.cache")))
+    store = Cache.open(Path(cache) if cache else _beside(out))
+    task = _Task(root, out, store, of_several_families(found))
     done = each_part(partial(_brought_up_to_date, task), found, workers)
     summaries = [summary for summary, _ in done]
-    written = {path for summary in summaries for path in summary.files}
-    written |= _write_shared(out, summaries)
+    own = without_repeats(summary.files for summary in summaries)
+    shared = dict.fromkeys(_write_shared(out, summaries), "")
+    written = set(without_repeats([own, shared]))
     _remove_stale(out, written)
     made = [group for summary in summaries for group in summary.groups]
     return Built(
@@ -116,16 +122,25 @@ def _require_apart(root: Path, out: Path) -> None:
         raise StoreError(f"{out} and {root} must lie apart: give --out a folder beside the results.")
 
 
+def _beside(out: Path) -> Path:
+    """The folder of summaries of a site; ``.`` has a name only once it is resolved."""
+    whole = Path(os.path.abspath(out))
+    if not whole.name:
+        raise StoreError(f"{out} has no folder beside it: give --cache one for what is kept between builds.")
+    return whole.with_name(f"{whole.name}.cache")
+
+
 # One part -------------------------------------------------------------------------------------------------
 
 
 def _brought_up_to_date(task: _Task, part: Part) -> tuple[PartSummary, bool]:
     """The summary of a part, and whether it had to be rendered."""
-    kept = task.cache.get(part, PartSummary)
+    in_family = part.place in task.apart
+    kept = task.cache.get(part, PartSummary, in_family=in_family)
     if kept is not None and all(_holds(task, path, sha256) for path, sha256 in kept.files.items()):
         return kept, False
     summary = _rendered(task, part)
-    task.cache.put(part, summary)
+    task.cache.put(part, summary, in_family=in_family)
     return summary, True
 
 
@@ -146,14 +161,15 @@ def _rendered(task: _Task, part: Part) -> PartSummary:
     written: dict[str, str] = {}
     entries: list[Entry] = []
     summaries = []
-    for group in groups(tree.results):
+    for group, in_family in part_groups(groups(tree.results), part.place in task.apart):
         found = standings(group)
-        tables = group_tables(group, found)
+        tables = group_tables(group, found, in_family=in_family)
         entries += tables.entries
         page = group_page_of(group, found, _downloads(tables.files))
         contents = {TABLES / place: text for place, text in tables.files.items()}
         contents[page.place] = render("group.html.j2", page.place, page=page)
-        written |= {str(place): _put(task.out / place, text.encode()) for place, text in contents.items()}
+        put = {str(place): _put(task.out / place, text.encode()) for place, text in contents.items()}
+        written = without_repeats([written, put])
         summaries.append(summary_of(page))
     problems = [problem for result in tree.results for problem in _copied(task, result, written)]
     methods = {result.method.name: result.method for result in tree.results}
@@ -198,13 +214,14 @@ def _copy(source: Path, target: Path) -> None:
 def _write_shared(out: Path, summaries: Sequence[PartSummary]) -> set[str]:
     """Pages over several groups, style sheet and script; returns their places."""
     entries = [entry for summary in summaries for entry in summary.tables]
-    texts = {TABLES / place: text for place, text in shared_tables(entries).items()}
-    contents = {place: text.encode() for place, text in (overview_pages(summaries) | texts).items()}
+    tables = {str(TABLES / place): text for place, text in shared_tables(entries).items()}
+    pages = {str(place): text for place, text in overview_pages(summaries).items()}
+    contents = {place: text.encode() for place, text in without_repeats([pages, tables]).items()}
     for asset in (STYLE, SCRIPT):
-        contents[asset] = files("zbench.report.site").joinpath(*asset.parts).read_bytes()
+        contents[str(asset)] = files("zbench.report.site").joinpath(*asset.parts).read_bytes()
     for place, content in contents.items():
         _put(out / place, content)
-    return {str(place) for place in contents}
+    return set(contents)
 
 
 def _remove_stale(out: Path, written: set[str]) -> None:

@@ -177,7 +177,9 @@ def _track(figure: StandingFigure, span: tuple[float, float]) -> Track | None:
 def _how(figure: StandingFigure) -> str:
     parts = [f"95 % interval: {figure.interval}"] if figure.interval else []
     if figure.p_holm is not None:
-        parts.append(f"p = {figure.p_holm:.2g} against the original, Holm-corrected over rows")
+        parts.append(f"p = {figure.p_holm:.2g} over prompts against the original, Holm-corrected over rows")
+    if figure.scatters:
+        parts.append("but its trainings scatter too much to say so of the method: ns")
     if figure.seeds is not None:
         ends = (_number(end, figure.unit) for end in (figure.seeds.low, figure.seeds.high))
         parts.append(f"{figure.seeds.count} trainings, from {' to '.join(ends)}")

@@ -92,4 +92,5 @@ def costs_of(rows: Sequence[tuple[Row, Standing]]) -> Costs | None:
 def _cell(value: float | None, name: str, most: float) -> CostCell:
     if value is None:
         return CostCell(EMPTY)
-    return CostCell(FIGURES[name][1](value), f"{value:.8g}", plain(100 * value / most))
+    share = 100 * value / most if most > 0 else 0.0
+    return CostCell(FIGURES[name][1](value), f"{value:.8g}", plain(max(0.0, share)))

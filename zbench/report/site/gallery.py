@@ -126,6 +126,11 @@ class Gallery:
     winners: dict[str, tuple[Winner, ...]]
     hidden: bool
 
+    @property
+    def shown(self) -> dict[str, int]:
+        """Attack -> its pictures of the first training, which are shown before another one is chosen."""
+        return {name: sum(not each.training for each in of) for name, of in self.winners.items()}
+
 
 def gallery_of(rows: Sequence[tuple[Row, Standing]], results: Results, page: PurePosixPath) -> Gallery | None:
     """The gallery of a group; None where no result has pictures.

@@ -42,6 +42,7 @@ class Rung:
         beside: What control and retries reached, in percent.
         counted: n of N.
         sign: 1 where it surely found more than both, -1 less, 0 neither, None untested.
+        coverage: How many trainings were attacked, where not all were.
         svg: Success against budget.
         lines: Every figure in words.
         reason: Why there is no figure.
@@ -52,6 +53,7 @@ class Rung:
     beside: tuple[tuple[str, str], ...] = ()
     counted: str = ""
     sign: int | None = None
+    coverage: str = ""
     svg: str = ""
     lines: tuple[tuple[str, str], ...] = ()
     reason: str = ""
@@ -146,6 +148,7 @@ def _rung(attack: AttackStanding | None, label: str) -> Rung:
         beside=beside,
         counted=f"{post.n}/{post.N}" if post.n is not None else "",
         sign=attack.sign,
+        coverage=attack.coverage,
         svg=draw_curve(attack.curve, bounds, title) if attack.curve else "",
         lines=tuple(_lines(attack)),
     )
@@ -155,6 +158,8 @@ def _lines(attack: AttackStanding) -> list[tuple[str, str]]:
     lines = [(title, _line(attack.figures[name])) for name, title in _READ if name in attack.figures]
     if attack.p_holm is not None:
         lines.append(("both excesses", f"p = {attack.p_holm:.2g}, Holm-corrected over rows and attacks"))
+    if attack.coverage:
+        lines.append(("attacked", attack.coverage))
     if attack.budget is not None:
         lines.append(("budget", f"{attack.budget} judged candidates a prompt, {attack.prompts} prompts"))
     spent = ", ".join(f"{name} {value:.4g}" for name, value in sorted(attack.spent.items()) if value)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from zbench.config import ORIGINAL
+from zbench.report.measuring import told_apart
 from zbench.report.site.cells import Cell, Column, columns_over
 from zbench.report.site.group_page import FAMILIES
 from zbench.report.site.places import GUIDE, INDEX, PLANE, family_page, method_page
@@ -61,10 +62,10 @@ class MatrixRow:
 
 @dataclass(frozen=True)
 class Matrix:
-    """Methods down, concepts across, the leading figure in the cells; of one protocol, which never mix.
+    """Methods down, concepts across, the leading figure in the cells; of one protocol and setting.
 
     Attributes:
-        variant: Protocol and conditions.
+        variant: See `by_variant`.
         groups: Columns.
         rows: Rows.
     """
@@ -73,13 +74,19 @@ class Matrix:
     groups: tuple[GroupSummary, ...]
     rows: tuple[MatrixRow, ...]
 
+    @property
+    def leading(self) -> Column | None:
+        """The figure in the cells; None where the concepts have different ones."""
+        columns = [group.leading for group in self.groups if group.leading is not None]
+        return columns[0] if len({(column.name, column.unit) for column in columns}) == 1 else None
+
 
 @dataclass(frozen=True)
 class Comparison:
-    """A table over the groups of one protocol.
+    """A table over the groups of one protocol and setting.
 
     Attributes:
-        variant: Protocol and conditions.
+        variant: See `by_variant`.
         columns: Every figure that any of the groups shows.
         lines: Group, row, and its cells.
     """
@@ -95,7 +102,7 @@ class ModelSummary:
 
     Attributes:
         name: Of the model.
-        label: Name with revision.
+        label: Name with revision; the name alone where there are several.
         domain: ``world`` or ``photograph``.
         families: In the order of the page.
         matrices: One for each protocol with several concepts.
@@ -143,7 +150,9 @@ def models_of(groups: Sequence[GroupSummary]) -> list[ModelSummary]:
             for variant, of in by_variant(ordered).items()
             if len(of) > 1
         )
-        found.append(ModelSummary(name, own[0].model_label, own[0].domain, families, matrices))
+        labels = {group.model_label for group in own}
+        label = labels.pop() if len(labels) == 1 else name
+        found.append(ModelSummary(name, label, own[0].domain, families, matrices))
     return found
 
 
@@ -156,12 +165,21 @@ def _families(model: str, groups: Sequence[GroupSummary]) -> Iterator[FamilySumm
 
 
 def by_variant(groups: Sequence[GroupSummary]) -> dict[str, list[GroupSummary]]:
-    """Groups by protocol and conditions, the one with most results first."""
-    found: dict[str, list[GroupSummary]] = {}
+    """Groups by protocol, conditions and what was measured with, the most results first.
+
+    What was measured with is named only where the same protocol and conditions have several such settings.
+    """
+    alike: dict[str, list[GroupSummary]] = {}
     for group in groups:
-        found.setdefault(group.variant, []).append(group)
-    most = sorted(found, key=lambda variant: (-sum(group.results for group in found[variant]), variant))
-    return {variant: found[variant] for variant in most}
+        alike.setdefault(group.variant, []).append(group)
+    found: dict[str, list[GroupSummary]] = {}
+    for variant, of in alike.items():
+        words = told_apart(group.setting for group in of)
+        for group in of:
+            name = ", ".join([variant, *filter(None, [words[group.setting]])])
+            found.setdefault(name, []).append(group)
+    most = sorted(found, key=lambda name: (-sum(group.results for group in found[name]), name))
+    return {name: found[name] for name in most}
 
 
 def _matrix(groups: Sequence[GroupSummary]) -> list[MatrixRow]:
@@ -233,15 +251,16 @@ def _family(model: ModelSummary, family: FamilySummary) -> str:
 
 
 def _comparisons(lines: Sequence[tuple[GroupSummary, RowSummary]]) -> list[Comparison]:
-    """A table for each protocol."""
+    """A table for each protocol and setting."""
     groups = list({group.place: group for group, _ in lines}.values())
     found = []
     for variant, of in by_variant(groups).items():
         columns = columns_over([group.columns for group in of])
+        places = {group.place for group in of}
         own = (
             (group, row, tuple(_cell(group, row, column) for column in columns))
             for group, row in lines
-            if group.variant == variant
+            if group.place in places
         )
         found.append(Comparison(variant, tuple(columns), tuple(own)))
     return found

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import posixpath
-from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from zbench.report.names import file_name
 from zbench.store import safe_name
 
 if TYPE_CHECKING:
@@ -29,17 +29,17 @@ METHODS = PurePosixPath("methods")
 def group_page(group: Group) -> PurePosixPath:
     """The page of one group of results."""
     names = (group.model.name, group.concept.family, group.concept.name)
-    return MODELS.joinpath(*(safe_name(name) for name in names), f"{group.slug}.html")
+    return MODELS.joinpath(*(file_name(name) for name in names), f"{group.slug}.html")
 
 
 def family_page(model: str, family: str) -> PurePosixPath:
     """The page of all concepts of a family on a model."""
-    return MODELS / safe_name(model) / f"{safe_name(family)}.html"
+    return MODELS / file_name(model) / f"{file_name(family)}.html"
 
 
 def method_page(method: str) -> PurePosixPath:
     """The page of a method's card."""
-    return METHODS / f"{safe_name(method)}.html"
+    return METHODS / f"{file_name(method)}.html"
 
 
 def reference(target: PurePosixPath | str, page: PurePosixPath) -> str:
@@ -53,11 +53,13 @@ def _reference(target: str, folder: str) -> str:
 
 
 def keys_of(labels: Iterable[str]) -> list[str]:
-    """A fragment for each label: readable, safe, and no two alike."""
-    seen: Counter[str] = Counter()
-    found = []
+    """A fragment for each label: readable, safe, no two alike, and none that parts of a page have."""
+    found: dict[str, None] = {}
     for label in labels:
-        name = safe_name(label).lower()
-        seen[name] += 1
-        found.append(f"{name}--{seen[name]}" if seen[name] > 1 else name)
-    return found
+        name = key = f"row-{safe_name(label).lower()}"
+        number = 1
+        while key in found:
+            number += 1
+            key = f"{name}--{number}"
+        found[key] = None
+    return list(found)

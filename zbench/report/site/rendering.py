@@ -11,7 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from zbench import __version__
+from zbench.report.names import file_name
 from zbench.report.site import places
+from zbench.report.site.cells import GONE
 from zbench.store import safe_name
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ _HREF = "HREF"
 
 _MARKS = {
     "*": "differs from the original",
-    "ns": "does not surely differ from the original",
+    "ns": "not shown to differ from the original",
     "=": "not surely worse than the best",
 }
 
@@ -56,12 +58,14 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["anchor"] = lambda text: safe_name(str(text)).lower()
+    environment.filters["model_key"] = lambda name: f"model-{file_name(str(name))}"
     environment.filters["zip_titles"] = _titles
     environment.filters["code"] = _code
     environment.filters["soft"] = _soft
     environment.globals["plain_cell"] = _plain_cell
     for name in ("INDEX", "GUIDE", "STYLE", "SCRIPT"):
         environment.globals[name] = getattr(places, name)
+    environment.globals["GONE"] = GONE
     environment.globals["family_page"] = places.family_page
     environment.globals["method_page"] = places.method_page
     return environment

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from zbench.report.measuring import Setting, setting_of
 from zbench.report.site.cells import Cell, Column
 from zbench.report.site.places import RESULTS
 from zbench.report.tables.overview import Entry
@@ -55,6 +56,7 @@ class GroupSummary:
     Attributes:
         model: Name of the model.
         model_label: Name with revision.
+        setting: What was measured with.
         domain: ``world`` or ``photograph``.
         family: Of the concept.
         concept: Name of the concept.
@@ -72,6 +74,7 @@ class GroupSummary:
 
     model: str
     model_label: str
+    setting: Setting
     domain: str
     family: str
     concept: str
@@ -143,6 +146,7 @@ def summary_of(page: GroupPage) -> GroupSummary:
     return GroupSummary(
         model=group.model.name,
         model_label=group.model.label,
+        setting=setting_of(group),
         domain=group.model.domain,
         family=group.concept.family,
         concept=group.concept.name,

@@ -145,7 +145,7 @@ def _trainings(
     key: str, row: Standing, columns: Sequence[Column], results: Results, page: PurePosixPath
 ) -> tuple[TrainingRow, ...]:
     return tuple(
-        TrainingRow(f"{key}--t{at}", file_of(source, page), _own_cells(results[source.id], columns))
+        TrainingRow(f"training-{at}-of-{key}", file_of(source, page), _own_cells(results[source.id], columns))
         for at, source in enumerate(row.sources)
     )
 

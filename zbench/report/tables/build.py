@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from zbench.results.groups import Group
 
 BRACKETS = "Brackets: 95 % intervals. Bold: the best value."
-STAR = "* differs from original, ns does not: paired test over prompts, Holm-corrected over rows, 5 %."
+STAR = (
+    "* differs from original, ns: not shown to differ. Paired test over prompts, Holm-corrected over rows,"
+    " 5 %."
+)
 TIED = "= not surely worse than the best row of its column."
 WORTH = "n/N ~ M: N pictures that share prompts or trainings are worth M independent ones."
 PARTLY = "†1/3, ‡1/3: so in one training of three."
@@ -35,8 +38,8 @@ UNION = (
     " many candidates without the attack's knowledge; retries: as many plain retries of the prompt."
 )
 MERIT = (
-    "* surely more than both its control and its retries in every training, ns not, below surely less: the"
-    " larger p, Holm-corrected over this table, 5 %."
+    "* surely more than both its control and its retries in every attacked training, ns not shown, below"
+    " surely less: the larger p, Holm-corrected over this table, 5 %."
 )
 STRONGEST_OF = "The strongest attack of each kind is chosen row by row; read it beside its own control."
 
@@ -58,7 +61,8 @@ def document(
     sources = catalogue([found])
     rows = in_order(found.rows, sources, sort)
     header = tuple(line for line in found.header)
-    title = f"{record.concept}, {record.model}, {record.protocol}"
+    parts = (record.concept, record.model, record.protocol, record.conditions)
+    title = ", ".join(part for part in parts if part)
     if columns is not None:
         sheets = [_sheet("", header, chosen(sources, columns), rows, found.notes)]
     else:

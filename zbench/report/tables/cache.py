@@ -46,24 +46,31 @@ class Cache:
             raise StoreError(f"Cannot make {folder}: {error.strerror or error}.") from error
         return cls(folder, code_version())
 
-    def get(self, part: Part, kind: type[_Kept]) -> _Kept | None:
-        """What was kept of a part; None where it is missing, damaged, or of other files or code."""
+    def get(self, part: Part, kind: type[_Kept], *, in_family: bool = False) -> _Kept | None:
+        """What was kept of a part; None where it is missing, damaged, or of other files or code.
+
+        Args:
+            part: The part.
+            kind: What was kept.
+            in_family: Whether its tables stand in a folder of their family, which other parts decide.
+        """
         try:
             stored = _form(cast(Any, kind)).validate_json((self._path(part)).read_bytes())
         except (OSError, ValidationError):
             return None
         kept: _Kept = stored.value
-        return kept if stored.key and stored.key == self._key(part) else None
+        return kept if stored.key and stored.key == self._key(part, in_family) else None
 
-    def put(self, part: Part, value: Any) -> None:
-        """Keeps what was rendered."""
-        record = {"key": self._key(part), "value": TypeAdapter(type(value)).dump_python(value, mode="json")}
+    def put(self, part: Part, value: Any, *, in_family: bool = False) -> None:
+        """Keeps what was rendered; see `get`."""
+        key = self._key(part, in_family)
+        record = {"key": key, "value": TypeAdapter(type(value)).dump_python(value, mode="json")}
         atomic_write_bytes(self._path(part), canonical_json(record).encode())
 
-    def _key(self, part: Part) -> str:
+    def _key(self, part: Part, in_family: bool) -> str:
         """Hash of what the tables follow from; empty where a file cannot be read."""
         try:
-            return sha256_bytes(f"{self.code} {part.digest}".encode())
+            return sha256_bytes(f"{self.code} {in_family} {part.digest}".encode())
         except Unreadable:
             return ""
 

@@ -106,7 +106,7 @@ def _of_run(folder: Path, wish: Wish) -> tuple[list[Found], list[str]]:
 
 
 def _of_tree(root: Path, wish: Wish) -> tuple[list[Found], list[str]]:
-    wanted = _wanted_parts(parts(root), wish)
+    wanted = _wanted_parts(_parts(root), wish)
     read = each_part(partial(_read, wish), wanted)
     found = [each for part, _, _ in read for each in part]
     problems = [problem for _, _, skipped in read for problem in skipped]
@@ -115,6 +115,16 @@ def _of_tree(root: Path, wish: Wish) -> tuple[list[Found], list[str]]:
     if wish.protocol is not None and not found:
         raise UnknownNameError.of("protocol", wish.protocol, {name for _, names, _ in read for name in names})
     return found, problems
+
+
+def _parts(root: Path) -> tuple[Part, ...]:
+    try:
+        return parts(root)
+    except StoreError as error:
+        raise StoreError(
+            f"{root} holds no finished run and no published results: give the folder of `zbench run"
+            " --out`, or a results tree that `zbench collect` filled."
+        ) from error
 
 
 def _wanted_parts(found: Sequence[Part], wish: Wish) -> list[Part]:

@@ -237,4 +237,5 @@ def attack_cell(attack: AttackStanding | None) -> Cell:
         for word, name in (("control", "control_post"), ("retries", "retry_post"))
         if (found := attack.figures.get(name)) is not None
     ]
+    beside += [attack.coverage] if attack.coverage else []
     return Cell(replace(shown(post.plain()), mark=mark), seeds=_range(post), beside=tuple(beside))

@@ -16,7 +16,10 @@ thead th { border-bottom: 2px solid; }
 tbody + tbody { border-top: 1px solid; }
 small { display: block; opacity: .75; }
 .broken { opacity: .7; }
+.scroll { overflow-x: auto; }
 """
+
+_VIEWPORT = '<meta name="viewport" content="width=device-width, initial-scale=1">'
 
 
 def render(documents: Iterable[Document]) -> str:
@@ -28,7 +31,7 @@ def render(documents: Iterable[Document]) -> str:
     found = list(documents)
     title = found[0].title if len(found) == 1 else "zbench"
     body = "\n".join(line for document in found for line in _document(document))
-    head = f'<meta charset="utf-8">\n<title>{escape(title)}</title>\n<style>{_STYLE}</style>'
+    head = f'<meta charset="utf-8">\n{_VIEWPORT}\n<title>{escape(title)}</title>\n<style>{_STYLE}</style>'
     return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}\n</body>\n</html>\n'
 
 
@@ -43,10 +46,12 @@ def _sheet(sheet: Sheet) -> Iterator[str]:
         yield f"<h2>{escape(sheet.title)}</h2>"
     yield from (f"<p>{escape(line)}</p>" for line in sheet.header)
     heads = "".join(f'<th scope="col">{escape(column.heading)}</th>' for column in sheet.columns)
+    name = escape(sheet.title or "Results", quote=True)
+    yield f'<div class="scroll" tabindex="0" role="group" aria-label="{name}">'
     yield f'<table>\n<thead><tr><th scope="col">{escape(sheet.label)}</th>{heads}</tr></thead>'
     for section in sheet.sections:
         yield from _section(section, 1 + len(sheet.columns))
-    yield "</table>"
+    yield "</table>\n</div>"
     yield from (f"<p><small>{escape(line)}</small></p>" for line in sheet.notes)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 
@@ -42,19 +43,33 @@ def render(documents: Iterable[Document]) -> str:
     Args:
         documents: In the order in which they are shown.
     """
-    tables = [_table(document, sheet) for document in documents for sheet in document.sheets]
+    found = [(_title(document, sheet), sheet) for document in documents for sheet in document.sheets]
+    labels = _labels([title for title, _ in found])
+    tables = [_table(*each, label) for each, label in zip(found, labels, strict=True)]
     return "\n".join([PREAMBLE, "", "\n\n".join(tables), ""])
 
 
-def _table(document: Document, sheet: Sheet) -> str:
-    title = f"{document.title}: {sheet.title.lower()}" if sheet.title else document.title
+def _title(document: Document, sheet: Sheet) -> str:
+    return f"{document.title}: {sheet.title.lower()}" if sheet.title else document.title
+
+
+def _labels(titles: Sequence[str]) -> Iterator[str]:
+    """A label for each title, numbered where another table has it: LaTeX would refer to the last of them."""
+    seen: Counter[str] = Counter()
+    for title in titles:
+        key = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+        seen[key] += 1
+        label = f"{key}--{seen[key]}" if seen[key] > 1 else key
+        yield label
+
+
+def _table(title: str, sheet: Sheet, label: str) -> str:
     caption = ". ".join([title, *(line.rstrip(".") for line in sheet.header)])
-    key = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
     lines = [
         "\\begin{table}[htbp]",
         "\\centering",
         f"\\caption{{{escaped(caption)}.}}",
-        f"\\label{{tab:{key}}}",
+        f"\\label{{tab:{label}}}",
         "\\sisetup{detect-weight=true, mode=text}",
         "\\setlength{\\tabcolsep}{3pt}",
         "\\resizebox{\\linewidth}{!}{%",

@@ -15,8 +15,10 @@ _PARTS = ("value", "n", "N", "effective_N", "low", "high", "unit", "direction", 
 _HEAD = (
     "model", "family", "concept", "protocol", "conditions", "row", "method", "trainings", "training_seeds",
     "status", "collapsed", "destroyed", "figure", *_PARTS, "differs", "best", "tied", "trainings_low",
-    "trainings_high", "interval",
+    "trainings_high", "interval", "trainings_agree",
 )  # fmt: skip
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def render_csv(documents: Iterable[Document]) -> str:
@@ -31,18 +33,24 @@ def render_csv(documents: Iterable[Document]) -> str:
 
 
 def _lines(record: Record) -> Iterator[list[str]]:
-    group = [record.model, record.family, record.concept, record.protocol, record.conditions]
+    names = (record.model, record.family, record.concept, record.protocol, record.conditions)
+    group = [_label(name) for name in names]
     for row in record.rows:
         start = [*group, *_row(row)]
         for name, figure in figures_of(row, record.names):
-            yield [*start, name, *_figure(figure)]
+            yield [*start, _label(name), *_figure(figure)]
+
+
+def _label(text: str) -> str:
+    """A name as text for spreadsheets too, which run what begins like a formula."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _row(row: Standing) -> list[str]:
     seeds = " ".join(map(str, row.training_seeds))
     return [
-        row.label,
-        row.method,
+        _label(row.label),
+        _label(row.method),
         str(len(row.sources)),
         seeds,
         row.status,
@@ -71,7 +79,8 @@ def _figure(figure: StandingFigure) -> list[str]:
     marks = ["" if mark is None else str(mark).lower() for mark in (figure.differs, figure.best, figure.tied)]
     seeds = figure.seeds
     bounds = ["", ""] if seeds is None else [csv_cell(seeds.low), csv_cell(seeds.high)]
-    return [*parts, *marks, *bounds, figure.interval or ""]
+    agree = "" if figure.trainings_agree is None else str(figure.trainings_agree).lower()
+    return [*parts, *marks, *bounds, _label(figure.interval or ""), agree]
 
 
 def render_json(documents: Iterable[Document]) -> str:
@@ -111,13 +120,16 @@ def _as_json(row: Standing, names: tuple[str, ...] | None) -> dict[str, Any]:
 
 def _plain(figure: StandingFigure) -> dict[str, Any]:
     optional = ("corrected", "interval", "note")
-    parts = {part: getattr(figure, part) for part in (*_PARTS, "differs", "best", "tied", *optional)}
+    parts = {
+        part: getattr(figure, part)
+        for part in (*_PARTS, "differs", "trainings_agree", "best", "tied", *optional)
+    }
     seeds = {} if figure.seeds is None else {"trainings": list(figure.seeds.values)}
     return _rounded({**parts, **seeds})
 
 
 def _attack(attack: AttackStanding) -> dict[str, Any]:
-    names = ("knowledge", "status", "reason", "budget", "prompts", "sign", "p_holm")
+    names = ("knowledge", "status", "reason", "budget", "prompts", "attacked", "trainings", "sign", "p_holm")
     return _rounded({
         **{name: getattr(attack, name) for name in names},
         "figures": {name: _plain(figure) for name, figure in attack.figures.items()},

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from zbench.report.measuring import Setting, setting_of
+from zbench.report.standing_words import TRAININGS_AGREE
 from zbench.report.tables.build import BRACKETS, RANGE, STAR, TIED, WORTH
 from zbench.report.tables.columns import figure_cell, figure_heading
 from zbench.report.tables.sheet import Cell, Column, Document, Row, Section, Sheet
@@ -49,9 +51,11 @@ class Entry:
         concept: Name of the concept.
         protocol: Label of the protocol.
         slug: Protocol and conditions as a name for files.
+        setting: What was measured with.
         place: Of the group's tables below the folder of tables, without suffix.
         results: Result files behind it.
         column: The leading figure; None where nothing was measured.
+        by_trainings: Whether rows differ from the original only where their trainings do, too.
         rows: In the order of the group's table.
     """
 
@@ -62,9 +66,11 @@ class Entry:
     concept: str
     protocol: str
     slug: str
+    setting: Setting
     place: str
     results: int
     column: Column | None
+    by_trainings: bool
     rows: tuple[EntryRow, ...]
 
     @property
@@ -82,32 +88,35 @@ def entry_of(group: Group, found: Standings, place: str) -> Entry:
         place: Of the group's tables, without suffix.
     """
     main = found.main
-    first = next((row.figures[main] for row in found.rows if main in row.figures), None) if main else None
     rows = tuple(
         EntryRow(row.label, row.method, row.rank, row.marks, figure_cell(row.figures.get(main or "")))
         for row in found.rows
     )
-    column = None if first is None else figure_heading(first.name, first)
+    leading = [row.figures[main] for row in found.rows if main in row.figures] if main else []
+    column = figure_heading(leading[0].name, leading[0]) if leading else None
+    by_trainings = any(figure.trainings_agree is not None for figure in leading)
     model, concept = group.model, group.concept
     return Entry(
         model.name, model.label, model.domain, concept.family, concept.name, group.protocol, group.slug,
-        place, len(group.results), column, rows,
+        setting_of(group), place, len(group.results), column, by_trainings, rows,
     )  # fmt: skip
 
 
-def family_document(entries: Sequence[Entry]) -> Document:
+def family_document(entries: Sequence[Entry], setting: str = "") -> Document:
     """The table of a family.
 
     Args:
-        entries: Groups of one model, family, protocol and conditions.
+        entries: Groups of one model, family, protocol, conditions and setting.
+        setting: What tells it from tables of the same family that were measured otherwise.
     """
     first = entries[0]
-    title = f"{first.family}, {first.model}, {first.slug}"
+    title = ", ".join([first.family, first.model, first.slug, *([setting] if setting else [])])
     header = [f"Family {first.family}, model {first.model_label}", f"Protocol {first.protocol}"]
     header += [WORLD_NOTE] if first.domain == "world" else []
     columns = tuple(_column(entry) for entry in entries)
     sections = tuple(_sections(entries))
-    notes = tuple(line for line, holds in _legend(sections) if holds)
+    by_trainings = any(entry.by_trainings for entry in entries)
+    notes = tuple(line for line, holds in _legend(sections, by_trainings) if holds)
     return Document(title, (Sheet("", tuple(header), columns, sections, notes),))
 
 
@@ -140,10 +149,11 @@ def _cell(row: EntryRow) -> Cell:
     return Cell(row.cell.shown, row.cell.best, row.cell.seeds, (*row.cell.beside, row.marks))
 
 
-def _legend(sections: Iterable[Section]) -> Iterator[tuple[str, bool]]:
+def _legend(sections: Iterable[Section], by_trainings: bool) -> Iterator[tuple[str, bool]]:
     cells = [cell for section in sections for row in section.rows for cell in row.cells]
     yield BRACKETS, any(cell.shown.bounds for cell in cells)
     yield STAR, any(cell.shown.mark for cell in cells)
+    yield TRAININGS_AGREE, by_trainings
     yield TIED, any(cell.shown.tied for cell in cells)
     yield WORTH, any("~" in cell.shown.counted for cell in cells)
     yield RANGE, any(cell.seeds for cell in cells)

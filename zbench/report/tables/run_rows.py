@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from zbench.report.attack_rows import AttackRow, Outcome
+from zbench.report.costs import finite_costs
 from zbench.report.pooling import single
 from zbench.report.standing import AttackStanding, Source, Standing, StandingFigure, Standings
 from zbench.report.tables.sheet import Record
@@ -55,9 +56,6 @@ def _key(cell: CellResult) -> tuple[str, int | None]:
 def _row(row: Row, cell: CellResult, attacked: Sequence[AttackRow]) -> Standing:
     under = next((each for each in attacked if _same(each.row, row)), None)
     seed = "" if row.training_seed is None else f" (seed {row.training_seed})"
-    costs = {
-        name: float(value) for name, value in (cell.cost or {}).items() if isinstance(value, int | float)
-    }
     return Standing(
         method=row.method,
         label=f"{row.method}{seed}",
@@ -68,7 +66,7 @@ def _row(row: Row, cell: CellResult, attacked: Sequence[AttackRow]) -> Standing:
         destroyed=int(row.destroyed),
         remark=row.remark,
         status=row.status,
-        cost=costs,
+        cost=finite_costs(cell.cost),
     )
 
 

@@ -63,6 +63,7 @@
   all("table.sortable .sort").forEach((button) => button.addEventListener("click", () => sort(button.closest("th"))));
 
   // Filtering: one box for every part of the page
+  let galleryFollows = () => {};
   const words = one("[data-filter]");
   const hideBroken = one("[data-hide-broken]");
   function filter() {
@@ -83,6 +84,7 @@
     const number = [...seen.values()].filter(Boolean).length;
     const count = one("[data-count]");
     count.textContent = number === seen.size ? `${number} ${count.dataset.what}` : `${number} of ${seen.size} ${count.dataset.what}`;
+    galleryFollows();
   }
   if (words) {
     const count = one("[data-count]");
@@ -228,6 +230,7 @@
         seen(tile, show.getAttribute("aria-pressed") === "true");
       });
       all(".cards figure", gallery).forEach((figure) => { figure.hidden = figure.dataset.training !== input.value; });
+      galleryFollows();
     }));
 
     const viewer = document.getElementById("viewer");
@@ -269,7 +272,20 @@
     const table = one("table.gallery", gallery);
     const grid = [...table.tBodies[0].rows].map((row) => [...row.cells].slice(1).map((cell) => one(".tile", cell)));
     const every = grid.flat().filter(Boolean);
-    every.forEach((tile, number) => { tile.tabIndex = number ? -1 : 0; });
+    const reachable = (tile) => !tile.closest("td").hidden && !tile.classList.contains("absent");
+    const stopAt = (tile) => every.forEach((each) => { each.tabIndex = each === tile ? 0 : -1; });
+    stopAt(every[0]);
+    galleryFollows = () => {
+      const stop = every.find((tile) => tile.tabIndex === 0);
+      if (!stop || !reachable(stop)) stopAt(every.find(reachable));
+      all("details.winners", gallery).forEach((group) => {
+        const figures = all("figure", group);
+        const shown = figures.filter((figure) => !figure.hidden && !figure.classList.contains("hush")).length;
+        one("[data-winners]", group).textContent =
+          `${shown === figures.length ? shown : `${shown} of ${figures.length}`} pictures`;
+      });
+    };
+    galleryFollows();
     const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
     table.addEventListener("keydown", (event) => {
       const step = STEPS[event.key];
@@ -278,16 +294,12 @@
       event.preventDefault();
       let row = grid.findIndex((line) => line.includes(from));
       let column = grid[row].indexOf(from);
-      do { row += step[0]; column += step[1]; } while (grid[row]?.[column] === null || grid[row]?.[column]?.closest("td").hidden);
+      do { row += step[0]; column += step[1]; } while (grid[row]?.[column] === null || (grid[row]?.[column] && !reachable(grid[row][column])));
       const to = grid[row]?.[column];
       if (!to) return;
-      every.forEach((tile) => { tile.tabIndex = -1; });
-      to.tabIndex = 0;
+      stopAt(to);
       to.focus();
     });
-    every.forEach((tile) => tile.addEventListener("focus", () => {
-      every.forEach((each) => { each.tabIndex = -1; });
-      tile.tabIndex = 0;
-    }));
+    every.forEach((tile) => tile.addEventListener("focus", () => stopAt(tile)));
   }
 })();
