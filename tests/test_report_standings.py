@@ -15,18 +15,11 @@ from tests.synthetic_results import Plan, results
 from zbench.report.contests import trainings_differ
 from zbench.report.costs import mean_costs
 from zbench.report.pairing import seed_test
-from zbench.report.pooling import (
-    Pictures,
-    Trainings,
-    Worth,
-    monotonic,
-    observations,
-    pool,
-    spread,
-)
+from zbench.report.pooling import Worth, monotonic, observations, pool, spread
 from zbench.report.standing import Standing, Standings
 from zbench.report.standings import standings
 from zbench.report.tables.columns import attack_cell
+from zbench.report.trainings import Pictures, Trainings
 from zbench.results.groups import Group, groups
 from zbench.results.schema import FigureOutcomes, PublishedResult
 from zbench.statistics import holm, mcnemar_exact

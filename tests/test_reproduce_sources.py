@@ -11,7 +11,7 @@ import pytest
 
 from tests.reproduction_tools import OPTIONS, Quality, find_of, result_of
 from zbench.errors import StoreError
-from zbench.report.pooling import Trainings
+from zbench.report.trainings import Trainings
 from zbench.reproduction.answering import Reader
 from zbench.reproduction.effects import effect
 from zbench.reproduction.grids import table_runs

@@ -13,7 +13,7 @@ from rich.console import Console
 from tests.reproduction_tools import OPTIONS, Quality, measured, result_of
 from zbench.concepts import concept_names
 from zbench.errors import ConfigurationError, UnknownNameError
-from zbench.report.pooling import Trainings
+from zbench.report.trainings import Trainings
 from zbench.reproduction.effects import effect
 from zbench.reproduction.grids import Options, table_grid, table_runs
 from zbench.reproduction.pages import percent, table_page

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from zbench.report.attack_rows import EXCESSES, LEVEL, Outcome
 from zbench.report.costs import mean_costs
-from zbench.report.pooling import Trainings, pool, single
+from zbench.report.pooling import pool, single
 from zbench.report.standing import AttackStanding, StandingFigure
+from zbench.report.trainings import Trainings
 from zbench.statistics import holm, mcnemar_exact
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from zbench.report.pairing import LEVEL, SEEDS_FOR_METHODS
-from zbench.report.pooling import NORMAL, Pictures, Trainings, spread
+from zbench.report.pooling import NORMAL, spread
+from zbench.report.trainings import Pictures, Trainings
 from zbench.statistics import holm
 from zbench.statistics.flips import flip_p_values
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from zbench.report.attack_standings import attack_standings
 from zbench.report.contests import Entry, against_original, speak_of_methods, with_best
 from zbench.report.costs import mean_costs
-from zbench.report.pooling import Trainings, pooled
+from zbench.report.pooling import pooled
 from zbench.report.standing import (
     AttackStanding,
     Rows,
@@ -24,6 +24,7 @@ from zbench.report.standing import (
     Standings,
 )
 from zbench.report.standing_words import header_of, notes_of
+from zbench.report.trainings import Trainings
 from zbench.report.values import SHOWN, TITLES
 from zbench.results.groups import row_key
 from zbench.store import canonical_json

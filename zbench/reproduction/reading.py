@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from zbench.report.pooling import Trainings
+from zbench.report.trainings import Trainings
 from zbench.reproduction.grids import Options, TableRun, table_runs
 from zbench.reproduction.published import ResultTree
 from zbench.reproduction.tables import ORIGINAL, PaperTable

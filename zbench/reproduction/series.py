@@ -10,8 +10,8 @@ from zbench.report.pooling import pooled
 from zbench.reproduction.tables import ORIGINAL, Column
 
 if TYPE_CHECKING:
-    from zbench.report.pooling import Trainings
     from zbench.report.standing import StandingFigure
+    from zbench.report.trainings import Trainings
     from zbench.reproduction.reading import Measured
     from zbench.results.schema import PublishedResult
 

@@ -9,7 +9,7 @@ from zbench.reproduction.series import Series, series_of
 from zbench.reproduction.tables import ORIGINAL, Column
 
 if TYPE_CHECKING:
-    from zbench.report.pooling import Trainings
+    from zbench.report.trainings import Trainings
     from zbench.reproduction.reading import Measured, Place
 
 Bounds = tuple[float, float]
