@@ -24,7 +24,7 @@ PROMPTS = 4
 def publishing_world(folder: Path) -> Iterator[pytest.MonkeyPatch]:
     """A stranger's methods and attacks, small instruments, and a checkout without changes."""
     with stranger_world(folder, install_attacks, small_judge), pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr("zbench.runner.provenance._checkout", lambda: dict(CLEAN))
+        monkeypatch.setattr("zbench.code.checkout", lambda: dict(CLEAN))
         yield monkeypatch
 
 

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from PIL import Image
 from typer.testing import CliRunner
 
-from tests.published_tools import publishing_world, run_cells
+from tests.published_tools import CLEAN, publishing_world, run_cells
 from tests.tiny import save_smallest_pipeline
 from zbench.cli.collect import collect as command
 from zbench.cli.collect import split_folders
+from zbench.code import release_of
 from zbench.errors import ConfigurationError, StoreError
 from zbench.results.checks import check_tree
 from zbench.results.collect import Collected, Wish, collect
 from zbench.results.form import to_text
 from zbench.results.groups import groups
 from zbench.results.publish import Published
+from zbench.results.schema import Gallery
 from zbench.results.tree import read_tree
 from zbench.results.writing import write
-from zbench.runner.provenance import release_of
 from zbench.store import Store, atomic_write_json, read_json
 
 SHORT = Wish(shortened=True)
@@ -147,6 +150,80 @@ def test_a_cell_without_evidence_of_its_attacks_is_refused(attacked: Path, tmp_p
     assert "attack_scores" in "".join(each.reasons[0] for each in collected.refused)
 
 
+def written_by(run: Path, places: str, code: dict[str, Any] | None) -> None:
+    """Lets stages say that some code wrote them; nothing where it is None, as an older zbench did."""
+    for path in run.glob(f"{places}/done.json"):
+        record = {name: value for name, value in read_json(path).items() if name != "code"}
+        atomic_write_json(path, record if code is None else record | {"code": code})
+
+
+def test_stages_say_which_code_wrote_them(plain: Path) -> None:
+    for path in plain.glob("*/*/done.json"):
+        assert read_json(path)["code"] == {"checkout": CLEAN, "release": None}, path
+
+
+@pytest.mark.parametrize("kind", ["erasures", "samples", "scores"])
+def test_stages_of_unclean_code_are_refused(plain: Path, tmp_path: Path, kind: str) -> None:
+    written_by(plain, f"{kind}/*", {"checkout": {"commit": "a" * 40, "dirty": True}, "release": None})
+    told = reasons(collect([plain], tmp_path / "results", SHORT))["shift"]
+    assert f"{kind}/" in told and "uncommitted changes" in told and "new folder (--out)" in told
+
+
+@pytest.mark.parametrize("kind", ["attacks", "attack_scores", "detections"])
+def test_attacks_of_unclean_code_are_refused(attacked: Path, tmp_path: Path, kind: str) -> None:
+    assert list(attacked.glob(f"{kind}/*/done.json"))
+    written_by(attacked, f"{kind}/*", {"checkout": None, "release": None})
+    told = reasons(collect([attacked], tmp_path / "results", SHORT))["shift"]
+    assert f"{kind}/" in told and "which code made it is unknown" in told
+
+
+def test_stages_of_an_older_zbench_are_judged_by_their_cell(plain: Path, tmp_path: Path) -> None:
+    written_by(plain, "*/*", None)
+    assert len(collect([plain], tmp_path / "results", SHORT).written) == 2
+
+
+def test_pictures_that_were_altered_are_refused(plain: Path, tmp_path: Path) -> None:
+    for path in plain.glob("samples/*/pictures/*.png"):
+        Image.new("RGB", (64, 64), "red").save(path)
+    collected = collect([plain], tmp_path / "results", SHORT)
+    assert not collected.written and "were altered" in reasons(collected)["shift"]
+
+
+def without_evidence(record: dict[str, Any]) -> None:
+    record["provenance"].pop("evidence")
+
+
+def without_pins(record: dict[str, Any]) -> None:
+    for sheet in record["provenance"]["prompts"].values():
+        sheet.pop("pin")
+
+
+def without_unit(record: dict[str, Any]) -> None:
+    record["figures"][0].pop("unit")
+
+
+def without_scores(record: dict[str, Any]) -> None:
+    record["stages"].pop("score")
+
+
+def on_a_branch(record: dict[str, Any]) -> None:
+    record["provenance"]["checkout"] = {"branch": "x"}
+
+
+@pytest.mark.parametrize(
+    "damage", [without_evidence, without_pins, without_unit, without_scores, on_a_branch]
+)
+def test_a_damaged_cell_keeps_no_other_one_out(
+    plain: Path, tmp_path: Path, damage: Callable[[dict[str, Any]], None]
+) -> None:
+    record = read_json(next((plain / "cells").glob("shift*")) / "result.json")
+    damage(record)
+    rewrite(plain, "shift", **record)
+    collected = collect([plain], tmp_path / "results", SHORT)
+    assert [place.parts[-2] for place in collected.written] == ["original"] and "shift" in reasons(collected)
+    assert not check_tree(tmp_path / "results")
+
+
 # Several results of one cell, or of one measurement ---------------------------------------------------------
 
 
@@ -209,6 +286,60 @@ def test_a_damaged_file_in_the_tree_is_not_silently_overwritten(plain: Path, tmp
     assert len(collect([plain], out, Wish(shortened=True, replace=True)).replaced) == 1
 
 
+def other_figure(out: Path, name: str, value: float) -> Path:
+    """Alters what a published result says of a figure without outcomes."""
+    path = next(out.rglob(f"{name}*.json"))
+    record = json.loads(path.read_text())
+    figure = next(each for each in record["result"]["figures"] if each["name"] == "fid")
+    figure.update(value=value, low=value - 1, high=value + 1)
+    path.write_text(json.dumps(record))
+    return path
+
+
+def test_a_result_with_more_attacks_replaces_no_other_figures(
+    plain: Path, attacked: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "results"
+    collect([plain], out, SHORT)
+    path = other_figure(out, "shift", 99.0)
+    collected = collect([attacked], out, SHORT)
+    told = [reason for each in collected.refused for reason in each.reasons if "shift" in each.cell]
+    assert len(told) == 2 and all("says otherwise of fid" in reason for reason in told) and path.exists()
+    assert path.relative_to(out).as_posix() not in map(str, collected.removed)
+    assert collect([attacked], out, Wish(shortened=True, replace=True)).removed and not path.exists()
+
+
+def test_a_plain_cell_with_other_figures_is_not_covered(plain: Path, attacked: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    collect([attacked], out, SHORT)
+    for path in sorted(out.rglob("shift*.json")):
+        record = json.loads(path.read_text())
+        next(each for each in record["result"]["figures"] if each["name"] == "fid")["value"] = 99.0
+        path.write_text(json.dumps(record))
+    collected = collect([plain], out, SHORT)
+    assert any("says otherwise of fid" in each.reasons[0] for each in collected.refused)
+
+
+def test_what_a_killed_collect_left_is_taken_away(plain: Path, attacked: Path, tmp_path: Path) -> None:
+    out, before = tmp_path / "results", tmp_path / "before"
+    collect([plain], before, SHORT)
+    collect([attacked], out, SHORT)
+    for runs in (plain, attacked):
+        shutil.copytree(before, out, dirs_exist_ok=True)
+        assert len(collect([runs], out, SHORT).removed) == 2
+        assert not check_tree(out)
+
+
+def test_lost_pictures_are_put_back(plain: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    collect([plain], out, SHORT)
+    (pictures,) = out.rglob("shift*.webp")
+    before = pictures.read_bytes()
+    pictures.unlink()
+    collected = collect([plain], out, SHORT)
+    assert len(collected.replaced) == 1 and pictures.read_bytes() == before and not check_tree(out)
+
+
 # Writing ----------------------------------------------------------------------------------------------------
 
 
@@ -235,6 +366,33 @@ def test_a_full_disk_leaves_nothing_half_written(
     monkeypatch.undo()
     assert write(Published(result, pictures), out) and not write(Published(result, pictures), out)
     assert path.read_text() == to_text(result)
+
+
+@pytest.mark.parametrize("fails", [".json", ".webp"])
+def test_a_replacement_that_fails_leaves_what_was_there(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    out = tmp_path / "results"
+    collect([plain], out, SHORT)
+    result = next(each for each in read_tree(out).results if each.method.name == "shift")
+    folder = (out / result.place).parent
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    other = result.model_copy(update={"samples_sha256": "0" * 64})
+    real = os.replace
+
+    def replace(source: Path, target: Path) -> None:
+        if Path(target).suffix == fails and Path(target).parent == folder and "writing" in str(source):
+            raise OSError(28, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr("zbench.results.writing.os.replace", replace)
+    with pytest.raises(StoreError, match="No space"):
+        write(Published(other, b"others"), out)
+    monkeypatch.undo()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    bare = other.model_copy(update={"gallery": Gallery()})
+    assert write(Published(bare, None), out) and not write(Published(bare, None), out)
+    assert not (out / result.pictures_place).exists()
 
 
 @pytest.mark.parametrize("what", ["no folder", "no run", "no cells", "into a run"])

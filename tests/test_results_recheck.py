@@ -10,6 +10,7 @@ import typer
 
 from tests.synthetic_results import Plan, results, write_tree
 from zbench.errors import ConfigurationError
+from zbench.results.form import to_text
 from zbench.results.recheck import as_markdown, chosen, compared, main, rerun
 from zbench.results.schema import PublishedResult
 from zbench.runner.specs import CellResult, CellSpec
@@ -106,6 +107,22 @@ def test_it_is_run_without_attacks_on_any_device(published: PublishedResult) -> 
 def test_the_lowest_seed_of_each_method_is_chosen(tree: Path) -> None:
     found = chosen(tree, ("zerase", "uce"), "nudity", "miniature")
     assert [each.result.spec.label for each in found] == ["zerase s0", "uce s0"]
+
+
+def test_the_protocols_own_conditions_are_preferred(tree: Path) -> None:
+    (first,) = chosen(tree, ("uce",), "nudity", "miniature")
+    for name, change in (("paper v1", {"protocol": "paper"}), ("zbench v2", {"prompts": 8})):
+        record = first.model_dump(mode="json")
+        record["result"]["id"] = f"a-{len(name)}"
+        record["result"]["provenance"]["protocol"] = name
+        record["result"]["spec"] |= change
+        result = PublishedResult.model_validate(record)
+        (tree / result.place).write_text(to_text(result))
+    assert chosen(tree, ("uce",), "nudity", "miniature")[0].id == first.id
+    (paper,) = chosen(tree, ("uce",), "nudity", "miniature", "paper")
+    assert paper.result.spec.protocol == "paper"
+    with pytest.raises(ConfigurationError, match=r"protocol nowhere"):
+        chosen(tree, ("uce",), "nudity", "miniature", "nowhere")
 
 
 def test_an_unknown_method_names_those_there_are(tree: Path) -> None:

@@ -50,7 +50,7 @@ def test_no_published_figure_changed_without_a_reason(root: Path, base: str) -> 
         pytest.skip("not a checkout of git: nothing to compare with")
     revision = base_of(root) if base == "base" else base
     if revision is None:
-        pytest.skip("the first commit: nothing to compare with")
+        pytest.skip("HEAD is the first commit: nothing to compare with")
     with tree_at(root, revision) as old:
         found = changes(old, root, read_allowed(root))
     assert not found.unexplained, "\n".join(found.unexplained)

@@ -172,6 +172,13 @@ def _file_hashes(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
 
 
+def _own_code() -> dict[str, Any]:
+    """What a completion record says of the code at work, which identities leave out."""
+    from zbench.code import code_record
+
+    return {"code": code_record()}
+
+
 @dataclass(frozen=True)
 class StageFolder:
     """The folder of one stage's output.
@@ -189,7 +196,7 @@ class StageFolder:
     notify: Callable[[str], None]
 
     def done(self) -> dict[str, Any]:
-        """The stage's completion record: config, files with their SHA-256, id, schema version."""
+        """The stage's completion record: config, files with their SHA-256, id, schema version, code."""
         record = read_json(self.path / DONE)
         if not isinstance(record, dict):
             raise StoreError(f"{self.path / DONE} is no completion record; delete {self.path} and run again.")
@@ -248,8 +255,12 @@ class StageFolder:
         """The file whose lock says that the stage is being done."""
         return self.path.parent.parent / LOCKS / f"{self.path.parent.name}-{self.id}"
 
-    def write(self, function: Callable[[Path], None]) -> None:
+    def write(self, function: Callable[[Path], None], *, same_work: bool = False) -> None:
         """Lets `function` fill a temporary sibling folder and puts it in place only when all of it is there.
+
+        Args:
+            function: Fills the folder that it is given.
+            same_work: Whether the folder only takes another form: it stays the work of the code that did it.
 
         Raises:
             StoreError: The folder cannot be written.
@@ -258,7 +269,7 @@ class StageFolder:
         with hold(self.lock_path):
             try:
                 shutil.rmtree(temporary, ignore_errors=True)
-                self._fill(temporary, function)
+                self._fill(temporary, function, self._code() if same_work else _own_code())
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
 
@@ -271,19 +282,25 @@ class StageFolder:
             StoreError: The folder cannot be written.
         """
         with hold(self.lock_path):
-            self._fill(self.path.parent / f"{PARTIAL}{self.id}", function)
+            self._fill(self.path.parent / f"{PARTIAL}{self.id}", function, _own_code())
 
-    def _fill(self, temporary: Path, function: Callable[[Path], None]) -> None:
+    def _code(self) -> dict[str, Any]:
+        """What the completion record says of the code; nothing where an older zbench wrote it."""
+        record = self.done()
+        return {"code": record["code"]} if "code" in record else {}
+
+    def _fill(self, temporary: Path, function: Callable[[Path], None], code: Mapping[str, Any]) -> None:
         try:
             temporary.mkdir(parents=True, exist_ok=True)
             function(temporary)
-            self._finish(temporary)
+            self._finish(temporary, code)
         except OSError as error:
             raise StoreError(f"Cannot write {self.path}: {error.strerror or error}.") from error
 
-    def _finish(self, temporary: Path) -> None:
+    def _finish(self, temporary: Path, code: Mapping[str, Any]) -> None:
         files = _file_hashes(temporary)
-        record = {"config": dict(self.config), "files": files, "id": self.id}
+        # The code stands beside what is compared: another commit finds the stage done all the same.
+        record = {"config": dict(self.config), "files": files, "id": self.id, **code}
         atomic_write_json(temporary / DONE, record | {"schema_version": SCHEMA_VERSION})
         # The old folder is renamed away before it is deleted: no moment shows a mixture of old and new files.
         # Only an incomplete or altered folder ever comes to this point.

@@ -6,29 +6,39 @@ A cell is published whole or not at all; what stands in the tree already is left
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from zbench.errors import ConfigurationError, StoreError, ZbenchError
+from zbench.results.changes import heir_of
+from zbench.results.checks import fault_of_pictures, faults, too_large
+from zbench.results.differences import Difference, measured_otherwise
+from zbench.results.evidence import RunEvidence
+from zbench.results.form import to_text
 from zbench.results.groups import attacked_alike, measurement_key, supersedes
-from zbench.results.publish import outline, publish
+from zbench.results.publish import Published, outline, publish, with_outcomes
 from zbench.results.refusals import refusals
 from zbench.results.same import same_measurement
 from zbench.results.schema import PublishedResult
-from zbench.results.tree import Problem, read_file
+from zbench.results.tree import Problem, read_bytes, read_file
 from zbench.results.upgrade import Unreadable, upgraded_cell
 from zbench.results.writing import remove, write
 from zbench.runner.specs import CellResult
-from zbench.store import MARKER, Store
+from zbench.store import MARKER, Store, sha256_bytes
 
 if TYPE_CHECKING:
     from zbench.results.pictures import Flagged
 
 Tell = Callable[[str], None]
+
+_NAMED = 3
+"""Differences that are named."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +117,7 @@ def collect(runs: Sequence[Path], out: Path, wish: Wish | None = None, tell: Tel
     return collector.collected
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Cell:
     """A cell that may be published.
 
@@ -125,6 +135,11 @@ class _Cell:
     def name(self) -> str:
         return f"{self.root.name}/{self.result.id}"
 
+    @cached_property
+    def measured(self) -> PublishedResult:
+        """The outline with outcomes: what other results are compared with."""
+        return with_outcomes(self.outline, self.result, self.root)
+
 
 class _Collector:
     def __init__(self, out: Path, wish: Wish, tell: Tell) -> None:
@@ -132,6 +147,7 @@ class _Collector:
         self.collected = Collected()
         self.cells: list[_Cell] = []
         self.stored: dict[str, list[PublishedResult]] = {}
+        self.evidence: dict[Path, RunEvidence] = {}
 
     # Reading ------------------------------------------------------------------------------------------------
 
@@ -141,21 +157,35 @@ class _Collector:
         if not folders:
             raise StoreError(f"{root} holds no finished cells: give the folder of `zbench run --out`.")
         for folder in folders:
-            try:
+            with self._refusing(f"{root.name}/{folder.name}"):
                 self._take(root, folder)
-            except (ZbenchError, Unreadable) as error:
-                self._refuse(f"{root.name}/{folder.name}", str(error))
 
     def _take(self, root: Path, folder: Path) -> None:
         result = read_cell(folder)
+        if result.id != folder.name:
+            raise StoreError(f"it is the result of {result.id}: run the same command again")
         if self.wish.protocols and result.spec.protocol not in self.wish.protocols:
             return
         reasons = refusals(result, shortened=self.wish.shortened)
+        if not reasons:
+            evidence = self.evidence.setdefault(root, RunEvidence(root))
+            reasons = list(dict.fromkeys(evidence.faults(result)))
         if reasons:
             self._refuse(f"{root.name}/{result.id}", *reasons)
             return
-        _require_whole(root, result)
         self.cells.append(_Cell(root, result, outline(result, root)))
+
+    @contextmanager
+    def _refusing(self, cell: str) -> Iterator[None]:
+        """Whatever is wrong with a cell, it keeps no other one out."""
+        try:
+            yield
+        except (ZbenchError, Unreadable) as error:
+            self._refuse(cell, str(error))
+        except Exception as error:
+            lines = str(error).strip().splitlines() or ["nothing is said of why"]
+            reason = f"its result or evidence is damaged ({type(error).__name__}: {lines[0]})"
+            self._refuse(cell, f"{reason}: run the same command again")
 
     def _refuse(self, cell: str, *reasons: str) -> None:
         self.collected.refused.append(Refusal(cell, reasons))
@@ -166,20 +196,39 @@ class _Collector:
         """Of several results of one measurement leaves out those whose attacks another one holds, too."""
         kept: defaultdict[str, list[_Cell]] = defaultdict(list)
         for cell in sorted(self.cells, key=lambda cell: -len(cell.result.attacks)):
-            key = measurement_key(cell.outline)
-            rivals = [*(each.outline for each in kept[key]), *self._stored_rivals(cell, key)]
-            others = [each for each in rivals if each.id != cell.outline.id]
-            whole = next((each for each in others if supersedes(each, cell.outline)), None)
-            twin = next((each for each in others if attacked_alike(each, cell.outline)), None)
-            if whole is not None:
-                reason = f"{whole.id} is the same measurement with more attacks"
-                self.collected.covered.append(Refusal(cell.name, (reason,)))
-            elif twin is not None:
-                self._refuse(cell.name, f"{twin.id} is the same measurement under another name")
-            else:
-                kept[key].append(cell)
+            with self._refusing(cell.name):
+                key = measurement_key(cell.outline)
+                if self._is_needed(cell, kept[key], self._stored_rivals(cell, key)):
+                    kept[key].append(cell)
         found = (cell for same in kept.values() for cell in same)
         self.cells = sorted(found, key=lambda cell: (str(cell.outline.place), str(cell.root)))
+
+    def _is_needed(self, cell: _Cell, beside: Sequence[_Cell], stored: Sequence[PublishedResult]) -> bool:
+        """Whether no other result of the same measurement stands for a cell; says which one does."""
+        others = [*(each.outline for each in beside), *stored]
+        heirs = [each.measured for each in beside if supersedes(each.outline, cell.outline)]
+        heirs += [each for each in stored if supersedes(each, cell.outline)]
+        twin = next((o for o in others if o.id != cell.outline.id and attacked_alike(o, cell.outline)), None)
+        if heirs:
+            self._cover(cell, heirs, stored)
+        elif twin is not None:
+            self._refuse(cell.name, f"{twin.id} is the same measurement under another name")
+        return not heirs and twin is None
+
+    def _cover(
+        self, cell: _Cell, heirs: Sequence[PublishedResult], stored: Sequence[PublishedResult]
+    ) -> None:
+        """Leaves a cell out, if nothing is lost with it."""
+        heir, otherwise = heir_of(cell.measured, heirs)
+        assert heir is not None
+        reason = f"{heir.id} is the same measurement with more attacks"
+        if otherwise and not self.wish.replace:
+            names = said_otherwise(otherwise)
+            self._refuse(cell.name, f"{reason}, and says otherwise of {names}: --replace leaves this one out")
+            return
+        self.collected.covered.append(Refusal(cell.name, (reason,)))
+        if any(heir is each for each in stored):
+            self._remove(self._superseded(heir))  # a killed collect may have left both
 
     def _stored_rivals(self, cell: _Cell, key: str) -> list[PublishedResult]:
         """Published results of the same measurement."""
@@ -200,52 +249,93 @@ class _Collector:
         """Writes what is new."""
         for cell in self.cells:
             self.tell(cell.name)
-            try:
+            with self._refusing(cell.name):
                 self._publish(cell)
-            except (ZbenchError, KeyError) as error:
-                self._refuse(cell.name, str(error))
 
     def _publish(self, cell: _Cell) -> None:
         place = cell.outline.place
         before = self._before(place)
-        if isinstance(before, PublishedResult) and not self.wish.replace:
-            self._leave(cell, before)
-            return
         if isinstance(before, Problem) and not self.wish.replace:
             self._refuse(cell.name, f"{before}; --replace writes it anew")
             return
         published = publish(cell.result, cell.root, flagged=self.wish.flagged)
+        reasons = [*unpublishable(published), *self._against_superseded(published.result)]
+        if isinstance(before, PublishedResult) and not self.wish.replace:
+            if not same_measurement(before, published.result):
+                reasons.append(f"{place} holds another result of this cell: --replace overwrites it")
+            else:
+                published, more = self._as_it_stands(before, published)
+                reasons += more
+        if reasons:
+            self._refuse(cell.name, *reasons)
+            return
         changed = write(published, self.out, dry_run=self.wish.dry_run)
-        into = (
-            self.collected.unchanged
-            if not changed
-            else self.collected.replaced
-            if before
-            else self.collected.written
-        )
-        into.append(place)
-        self._remove_superseded(published.result)
+        self._into(changed, before).append(place)
+        self._remove(self._superseded(published.result))
+
+    def _into(self, changed: bool, before: PublishedResult | Problem | None) -> list[PurePosixPath]:
+        if not changed:
+            return self.collected.unchanged
+        return self.collected.replaced if before else self.collected.written
 
     def _before(self, place: PurePosixPath) -> PublishedResult | Problem | None:
-        return read_file(self.out, place) if (self.out / place).exists() else None
+        path = self.out / place
+        return read_file(self.out, place) if path.exists() or path.is_symlink() else None
 
-    def _leave(self, cell: _Cell, before: PublishedResult) -> None:
-        if same_measurement(before, cell.outline):
-            self.collected.unchanged.append(before.place)
-        else:
-            self._refuse(
-                cell.name, f"{before.place} holds another result of this cell: --replace overwrites it"
-            )
+    def _as_it_stands(self, before: PublishedResult, again: Published) -> tuple[Published, list[str]]:
+        """What is in the tree, with its small pictures, which may be lost; and why it cannot be kept."""
+        fault = fault_of_pictures(self.out, before)
+        drawn = None if again.pictures is None else sha256_bytes(again.pictures)
+        pictures = self.out / before.pictures_place
+        if fault is None:
+            return Published(before, pictures.read_bytes() if before.gallery.sha256 else None), []
+        if drawn == before.gallery.sha256:
+            return Published(before, again.pictures), []
+        return again, [f"{fault}, and other pictures would be drawn now: --replace writes both anew"]
 
-    def _remove_superseded(self, result: PublishedResult) -> None:
+    # What is superseded -------------------------------------------------------------------------------------
+
+    def _superseded(self, result: PublishedResult) -> list[PublishedResult]:
+        """What a result in the tree stands for from now on."""
         key = measurement_key(result)
-        for other in self._beside(result):
-            if other.place in self.collected.removed or measurement_key(other) != key:
-                continue
-            if supersedes(result, other):
-                self.collected.removed.append(other.place)
-                if not self.wish.dry_run:
-                    remove(other, self.out)
+        there = (each for each in self._beside(result) if each.place not in self.collected.removed)
+        return [each for each in there if measurement_key(each) == key and supersedes(result, each)]
+
+    def _against_superseded(self, result: PublishedResult) -> Iterator[str]:
+        """Superseding is no way to change figures."""
+        for other in () if self.wish.replace else self._superseded(result):
+            otherwise = measured_otherwise(other, result)
+            if otherwise:
+                names = said_otherwise(otherwise)
+                yield f"it would stand for {other.place}, and says otherwise of {names}: --replace does it"
+
+    def _remove(self, results: Iterable[PublishedResult]) -> None:
+        for each in results:
+            self.collected.removed.append(each.place)
+            if not self.wish.dry_run:
+                remove(each, self.out)
+
+
+def said_otherwise(differences: Sequence[Difference]) -> str:
+    """The first names of what two results say differently, and how many more there are."""
+    names = [each.name for each in differences]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
+
+
+def unpublishable(published: Published) -> Iterator[str]:
+    """What the checks of the tree would say of a result: nothing is written that they refuse.
+
+    Raises:
+        Unreadable: Nobody could read its file.
+    """
+    content = to_text(published.result).encode()
+    read_bytes(content)
+    yield from faults(published.result)
+    yield from too_large(published.result, len(content))
+    yield from too_large(
+        published.result, len(published.pictures or b""), published.result.pictures_place.name
+    )
 
 
 # Files ----------------------------------------------------------------------------------------------------
@@ -266,13 +356,3 @@ def read_cell(folder: Path) -> CellResult:
         raise StoreError(f"cannot be read: {error.strerror or error}") from error
     except ValidationError as error:
         raise Unreadable("no result of this version of zbench: run the cell again") from error
-
-
-def _require_whole(root: Path, result: CellResult) -> None:
-    """Makes sure that result, scores and attacks' outcomes are as they were written."""
-    store = Store(root)
-    attacks = (record.stages["score"] for record in result.attacks if "score" in record.stages)
-    for place in (f"cells/{result.id}", result.stages["score"], *attacks):
-        folder = store.stored(place)
-        if not folder.is_complete():
-            raise StoreError(f"files of {place} are missing or were altered: run the same command again")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from typing import Protocol, TypeVar
@@ -39,9 +40,22 @@ def each_part(
     few = sum(len(part.files) for part in found) <= _FEW
     wanted = min(workers or (1 if few else os.cpu_count() or 1), len(found))
     if wanted <= 1:
-        return [work(part) for part in found]
+        with _no_search_for_garbage():
+            return [_collected_afterwards(work, part) for part in found]
     with ProcessPoolExecutor(wanted, mp_context=get_context("spawn"), initializer=gc.disable) as pool:
         return list(pool.map(partial(_collected_afterwards, work), found))
+
+
+@contextmanager
+def _no_search_for_garbage() -> Iterator[None]:
+    """In this process as in the others; afterwards it is as it was."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
 def _collected_afterwards(work: Callable[[_Part], _Made], part: _Part) -> _Made:

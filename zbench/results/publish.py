@@ -81,6 +81,21 @@ def publish(result: CellResult, root: Path, *, flagged: Flagged = "hide") -> Pub
     return Published(PublishedResult.model_validate({**dict(drawn), **made}), pictures)
 
 
+def with_outcomes(drawn: PublishedResult, result: CellResult, root: Path) -> PublishedResult:
+    """An outline with everything that came out, picture by picture; without gallery and trace.
+
+    Args:
+        drawn: See `outline`.
+        result: As its run folder holds it.
+        root: The run folder.
+
+    Raises:
+        StoreError: Evidence is missing or damaged, or a figure does not follow from it.
+    """
+    evidence, _ = read_evidence(root / result.stages["score"])
+    return drawn.model_copy(update={"outcomes": _Shown(result, root, evidence).outcomes()})
+
+
 def outline(result: CellResult, root: Path) -> PublishedResult:
     """A published result without what is made of pictures and trace: what can be told in a moment.
 

@@ -29,6 +29,8 @@ RunSpec = Callable[["CellSpec"], "CellResult"]
 METHODS = "uce,zerase"
 """A closed form and the method that zbench was made around."""
 
+PROTOCOL = "zbench"
+
 
 @dataclass(frozen=True)
 class Compared:
@@ -75,32 +77,45 @@ class Recheck:
         return not self.reasons and bool(self.figures) and all(each.within for each in self.figures)
 
 
-def chosen(root: Path, methods: Sequence[str], concept: str, model: str) -> list[PublishedResult]:
-    """One training of each method, the one with the lowest seed.
+def chosen(
+    root: Path, methods: Sequence[str], concept: str, model: str, protocol: str = PROTOCOL
+) -> list[PublishedResult]:
+    """One training of each method, the one with the lowest seed, if possible by the protocol's own choices.
 
     Args:
         root: The tree of results.
         methods: Their names.
         concept: What was erased.
         model: From which model.
+        protocol: By which protocol.
 
     Raises:
         ConfigurationError: A method has no result there; names those that do.
         StoreError: There is no such tree.
     """
-    found = [result for group in groups(read_tree(root).results) for result in group.results]
-    there = [each for each in found if (each.model.name, each.concept.name) == (model, concept)]
-    missing = sorted(set(methods) - {each.method.name for each in there})
+    found = [(group, result) for group in groups(read_tree(root).results) for result in group.results]
+    there = [
+        (bool(group.conditions), each) for group, each in found if _is_wanted(each, concept, model, protocol)
+    ]
+    known = {each.method.name for _, each in there}
+    missing = sorted(set(methods) - known)
     if missing:
-        names = ", ".join(sorted({each.method.name for each in there})) or "none"
         raise ConfigurationError(
-            f"{root} has no result of {', '.join(missing)} for {concept} on {model}: choose among {names}."
+            f"{root} has no result of {', '.join(missing)} for {concept} on {model} (protocol {protocol}):"
+            f" choose among {', '.join(sorted(known)) or 'none'}."
         )
-    return [min((each for each in there if each.method.name == name), key=_seed) for name in methods]
+    return [min((each for each in there if each[1].method.name == name), key=_order)[1] for name in methods]
 
 
-def _seed(result: PublishedResult) -> tuple[int, str]:
-    return result.result.spec.training_seed or 0, result.id
+def _is_wanted(result: PublishedResult, concept: str, model: str, protocol: str) -> bool:
+    wanted = (model, concept, protocol)
+    return (result.model.name, result.concept.name, result.result.spec.protocol) == wanted
+
+
+def _order(found: tuple[bool, PublishedResult]) -> tuple[bool, int, str]:
+    """Cells of a run with its own conditions last: a shortened one is no check of the table."""
+    asked_otherwise, result = found
+    return asked_otherwise, result.result.spec.training_seed or 0, result.id
 
 
 def rerun(published: PublishedResult, run: RunSpec) -> Recheck:
@@ -188,13 +203,14 @@ def main(
     methods: Annotated[str, typer.Option(help="Methods, separated by commas.")] = METHODS,
     concept: Annotated[str, typer.Option(help="What was erased.")] = "nudity",
     model: Annotated[str, typer.Option(help="From which model.")] = "miniature",
+    protocol: Annotated[str, typer.Option(help="By which protocol.")] = PROTOCOL,
     out: Annotated[Path | None, typer.Option(help="Run folder.  [a temporary one]")] = None,
     summary: Annotated[Path | None, typer.Option(help="File that the tables are added to.")] = None,
 ) -> None:
     """Run published cells again and compare their figures with the committed intervals."""
     names = tuple(name.strip() for name in methods.split(",") if name.strip())
     try:
-        cells = chosen(results, names, concept, model)
+        cells = chosen(results, names, concept, model, protocol)
         with tempfile.TemporaryDirectory() as temporary:
             run = _runner(out or Path(temporary) / "runs")
             checks = [rerun(cell, run) for cell in cells]

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from zbench.code import code_fault
 from zbench.config import ORIGINAL
 from zbench.exchange.names import is_import
 
 if TYPE_CHECKING:
     from zbench.runner.specs import CellResult
 
-COMBINED = "formula"
-"""Among the settings of a figure that combines several rates."""
+COMBINED = frozenset({"h_a", "h_c", "h_o"})
+"""Figures that combine several rates by a formula, which stands in their settings."""
 
 COUNTED = ("wilson", "exact")
 """How the names of intervals begin that belong to n of N; others are of sums over prompts."""
@@ -55,15 +56,9 @@ def _of_seed(result: CellResult) -> Iterator[str]:
 
 
 def _of_code(provenance: Mapping[str, Any]) -> Iterator[str]:
-    checkout, release = provenance.get("checkout"), provenance.get("release")
-    if checkout and checkout.get("dirty"):
-        commit = checkout["commit"][:7]
-        yield f"made by a checkout with uncommitted changes ({commit}): commit them, and run it again"
-    elif release and release.get("altered"):
-        number = release["altered"]
-        yield f"made by an installed release with {number} altered files: install it anew, and run it again"
-    elif not checkout and not release:
-        yield "which code made it is unknown: neither a commit nor an installed release is recorded"
+    fault = code_fault(provenance)
+    if fault is not None:
+        yield f"{fault}: commit or install, and run it again in a new folder (--out)"
 
 
 def _of_weights(provenance: Mapping[str, Any]) -> Iterator[str]:
@@ -96,7 +91,7 @@ def unsupported(figures: Iterable[Mapping[str, Any]], where: str = "") -> Iterat
 
 def _missing(figure: Mapping[str, Any]) -> Iterator[str]:
     method = figure["interval"] or ""
-    if not method and COMBINED in figure["settings"]:
+    if not method and figure["name"] in COMBINED and "formula" in figure["settings"]:
         return  # resampling says nothing where all outcomes agree; its parts have intervals of their own
     if figure["low"] is None or figure["high"] is None or not method:
         yield "interval"

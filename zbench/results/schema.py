@@ -7,26 +7,23 @@ the run folder nor the method: cards, outcomes picture by picture, the training 
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from zbench.method import MethodCard
-from zbench.metrics.figure import Figure
+from zbench.results.plain import FIGURE_DEFAULTS, complete
 from zbench.runner.specs import CellResult
 from zbench.store import safe_name
+
+__all__ = ["FIGURE_DEFAULTS", "KIND", "SCHEMA_VERSION", "PublishedResult"]
 
 SCHEMA_VERSION = 1
 """Of published results; newer ones are refused."""
 
 KIND: Final = "zbench result"
-
-FIGURE_DEFAULTS: Final[dict[str, Any]] = {
-    name: info.default for name, info in Figure.model_fields.items() if not info.is_required()
-}
-"""What a figure has where its file says nothing: half of a figure's fields are empty most of the time."""
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -256,12 +253,9 @@ class PublishedResult(BaseModel):
     samples_sha256: Sha256 | None = None
 
     @model_validator(mode="after")
-    def _whole_figures(self) -> Self:
-        """Fills in what a file leaves out of its figures because it is nothing (see `FIGURE_DEFAULTS`)."""
-        attacked = (figure for record in self.result.attacks for figure in record.figures)
-        for figure in (*self.result.figures, *attacked):
-            for name, value in FIGURE_DEFAULTS.items():
-                figure.setdefault(name, {} if value == {} else value)
+    def _whole(self) -> Self:
+        """What is plain data in a cell is looked at here, and figures get the fields that files leave out."""
+        complete(self.result)
         return self
 
     @property
@@ -277,13 +271,18 @@ class PublishedResult(BaseModel):
     @property
     def place(self) -> PurePosixPath:
         """Where the file stands below `results/`."""
-        names = (self.model.name, self.concept.family, self.concept.name, self.method.name)
-        return PurePosixPath(*(safe_name(name) for name in names), f"{self.id}.json")
+        return _place(self.model.name, self.concept.family, self.concept.name, self.method.name, self.id)
 
     @property
     def pictures_place(self) -> PurePosixPath:
         """Where its small pictures stand below `results/`."""
         return self.place.with_suffix(".webp")
+
+
+@lru_cache(maxsize=1 << 14)
+def _place(*names: str) -> PurePosixPath:
+    *folders, cell = names
+    return PurePosixPath(*map(safe_name, folders), f"{cell}.json")
 
 
 MOST_POINTS = 120

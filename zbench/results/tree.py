@@ -72,7 +72,11 @@ class Part:
 
     @property
     def digest(self) -> str:
-        """Hash over the places and contents of the files: equal parts are shown alike."""
+        """Hash over the places and contents of the files: equal parts are shown alike.
+
+        Raises:
+            Unreadable: A file cannot be read.
+        """
         lines = (f"{sha256_bytes(_bytes(self.root / file))} {file}\n" for file in self.files)
         return sha256_bytes("".join(lines).encode())
 
@@ -146,17 +150,23 @@ def read_bytes(content: bytes) -> PublishedResult:
         Unreadable: It is none; says why in one line.
     """
     # The usual file is read in one go; why another cannot be is found out slowly.
-    with contextlib.suppress(ValidationError):
-        result = PublishedResult.model_validate_json(content)
-        if is_current(result.schema_version, result.result.schema_version):
-            return result
+    if b"NaN" not in content and b"Infinity" not in content:  # the fast reader takes them for numbers
+        with contextlib.suppress(ValidationError):
+            result = PublishedResult.model_validate_json(content)
+            if is_current(result.schema_version, result.result.schema_version):
+                return result
     record = upgraded(content)
     try:
         return PublishedResult.model_validate(record)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise Unreadable(f"not a published result: {place}: {first['msg']}") from error
+        raise Unreadable(f"not a published result: {_first_fault(error)}") from error
+
+
+def _first_fault(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    reason = first["msg"].removeprefix("Value error, ")
+    return " ".join((f"{place}: {reason}" if place else reason).split())
 
 
 def _bytes(path: Path) -> bytes:
@@ -166,17 +176,25 @@ def _bytes(path: Path) -> bytes:
         raise Unreadable(f"cannot be read: {error.strerror or error}") from error
 
 
-def _files(root: Path) -> Iterator[PurePosixPath]:
-    """Every JSON file of a tree but those of reserved folders and those at its top level."""
+def folders_of_models(root: Path) -> list[PurePosixPath]:
+    """The folders of a tree in which published results stand: all at its top level but `RESERVED` ones.
+
+    Raises:
+        StoreError: There is no such tree.
+    """
     try:
-        entries = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+        names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
     except OSError as error:
         raise StoreError(
             f"Cannot read {root}: {error.strerror or error}; give the folder that `zbench collect` filled."
         ) from error
-    for name in entries:
-        if name not in RESERVED and not name.startswith("."):
-            yield from _below(root, PurePosixPath(name))
+    return [PurePosixPath(name) for name in names if name not in RESERVED and not name.startswith(".")]
+
+
+def _files(root: Path) -> Iterator[PurePosixPath]:
+    """Every JSON file of a tree but those of reserved folders and those at its top level."""
+    for folder in folders_of_models(root):
+        yield from _below(root, folder)
 
 
 def _below(root: Path, folder: PurePosixPath) -> Iterator[PurePosixPath]:
@@ -189,6 +207,11 @@ def _below(root: Path, folder: PurePosixPath) -> Iterator[PurePosixPath]:
             yield folder / entry.name
 
 
+def duplicate_of(cell: str, first: PurePosixPath) -> str:
+    """Why a second result of a cell is skipped."""
+    return f"a duplicate: the cell {cell} stands at {first} too"
+
+
 def _without_twins(found: Iterable[tuple[str, PublishedResult | Problem]]) -> Tree:
     """Keeps the first of several results with one id."""
     results: dict[str, PublishedResult] = {}
@@ -197,8 +220,7 @@ def _without_twins(found: Iterable[tuple[str, PublishedResult | Problem]]) -> Tr
         if isinstance(each, Problem):
             problems.append(each)
         elif each.id in results:
-            first = results[each.id].place
-            problems.append(Problem(path, f"a duplicate: the cell {each.id} stands at {first} too"))
+            problems.append(Problem(path, duplicate_of(each.id, results[each.id].place)))
         else:
             results[each.id] = each
     return Tree(tuple(results.values()), tuple(problems))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -18,6 +19,10 @@ CELL_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
 CURRENT_CELLS = (SCHEMA_VERSION_CELL, SCHEMA_VERSION_ATTACKED)
 """Schema versions of cells that need no upgrade: without attacks, and with them."""
+
+
+_SHOWN = 20
+"""Characters of a number that are shown."""
 
 
 class Unreadable(Exception):
@@ -83,12 +88,23 @@ def _stepped(
 
 def _parsed(content: bytes) -> Any:
     try:
-        return json.loads(content.decode("utf-8"), parse_constant=_refuse)
+        record = json.loads(content.decode("utf-8"), parse_constant=_refuse, parse_float=_finite)
+        json.dumps(record, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
         raise Unreadable("not UTF-8 text") from error
+    except UnicodeEncodeError as error:
+        raise Unreadable("holds half of a character (a lone surrogate): collect it again") from error
+    except RecursionError as error:
+        raise Unreadable("nested too deeply to be a result") from error
     except ValueError as error:
         raise Unreadable(f"truncated or not JSON ({error})") from error
+    return record
 
 
 def _refuse(constant: str) -> NoReturn:
     raise Unreadable(f"holds {constant}, which is no number: collect it again")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    return number if math.isfinite(number) else _refuse(digits[:_SHOWN])

@@ -30,8 +30,13 @@ def base_of(root: Path) -> str | None:
     """What a tree is compared with: the merge base with the main branch, else the commit before the last.
 
     Returns:
-        A commit; None where there is neither.
+        A commit; None where the tree is not under git, or HEAD is the first commit.
+
+    Raises:
+        StoreError: There are older commits, but not here.
     """
+    if repository_of(root) is None:
+        return None
     for arguments in (("merge-base", "HEAD", DEFAULT_BRANCH), ("rev-parse", "--verify", "HEAD~1")):
         try:
             commit = _git(root, *arguments).decode().strip()
@@ -39,7 +44,18 @@ def base_of(root: Path) -> str | None:
             continue
         if commit != _git(root, "rev-parse", "HEAD").decode().strip():
             return commit
+    if _has_parent(root):
+        raise StoreError(f"{root}: nothing to compare with: fetch more history (git fetch --unshallow).")
     return None
+
+
+def _has_parent(root: Path) -> bool:
+    """Whether HEAD is not the first commit, by what it says itself: a shallow clone lacks its parents."""
+    try:
+        header, _, _ = _git(root, "cat-file", "commit", "HEAD").partition(b"\n\n")
+    except StoreError:
+        return False
+    return any(line.startswith(b"parent ") for line in header.splitlines())
 
 
 @contextmanager
@@ -51,7 +67,7 @@ def tree_at(root: Path, revision: str) -> Iterator[Path | None]:
         revision: Anything that git takes for a commit.
 
     Yields:
-        The folder; None where the revision has no such tree.
+        The folder; None where the revision has no such tree. Links are not in it: they are no results.
 
     Raises:
         StoreError: There is no git here, or no such revision.
@@ -60,14 +76,33 @@ def tree_at(root: Path, revision: str) -> Iterator[Path | None]:
     if repository is None:
         raise StoreError(f"{root} is not under git: nothing to compare it with.")
     _git(repository, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
-    below = root.absolute().relative_to(repository).as_posix()
+    below = _below(root, repository)
     if not _git(repository, "ls-tree", "-d", revision, "--", below).strip():
         yield None
         return
     with tempfile.TemporaryDirectory(prefix="zbench-results-") as place:
-        with tarfile.open(fileobj=io.BytesIO(_git(repository, "archive", revision, "--", below))) as archive:
-            archive.extractall(place, filter="data")
+        _unpack(_git(repository, "archive", revision, "--", below), place)
         yield Path(place) / below
+
+
+def _below(root: Path, repository: Path) -> str:
+    """Where a tree lies in its repository, which a link may lead to."""
+    try:
+        return root.resolve().relative_to(repository.resolve()).as_posix()
+    except ValueError as error:
+        raise StoreError(f"{root} leads out of {repository}: nothing to compare it with.") from error
+
+
+def _unpack(content: bytes, place: str) -> None:
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            archive.extractall(place, filter=_without_links)
+    except tarfile.TarError as error:
+        raise StoreError(f"the older version cannot be unpacked: {error}") from error
+
+
+def _without_links(member: tarfile.TarInfo, place: str) -> tarfile.TarInfo | None:
+    return None if member.issym() or member.islnk() else tarfile.data_filter(member, place)
 
 
 def _git(folder: Path, *arguments: str) -> bytes:

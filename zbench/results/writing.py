@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zbench.errors import StoreError
 from zbench.results.form import to_text
-from zbench.store import atomic_write_bytes
+from zbench.store import WRITING, atomic_write_bytes
 
 if TYPE_CHECKING:
     from zbench.results.publish import Published
@@ -30,34 +31,52 @@ def write(published: Published, out: Path, *, dry_run: bool = False) -> bool:
     Raises:
         StoreError: They cannot be written; nothing half-written is left.
     """
-    contents = list(_contents(published, out))
-    missing = [(path, data) for path, data in contents if not _holds(path, data)]
-    if not missing or dry_run:
-        return bool(missing)
-    folder = contents[-1][0].parent
+    place, pictures = out / published.result.place, out / published.result.pictures_place
+    contents = {place: to_text(published.result).encode()}
+    if published.pictures is not None:
+        contents[pictures] = published.pictures
+    missing = {path: data for path, data in contents.items() if not _holds(path, data)}
+    old = published.pictures is None and pictures.exists()
+    if not (missing or old) or dry_run:
+        return bool(missing) or old
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _write_all(missing)
+        if old:
+            _unlink(pictures)
     except OSError as error:
-        raise StoreError(f"Cannot write {folder}: {error.strerror or error}.") from error
-    _write_all(missing)
+        raise StoreError(f"Cannot write {place.parent}: {error.strerror or error}.") from error
     return True
 
 
-def _write_all(files: Sequence[tuple[Path, bytes]]) -> None:
-    new = [path for path, _ in files if not path.exists()]
+def _write_all(files: Mapping[Path, bytes]) -> None:
+    """Writes all files beside their places and only then puts them there, the result last."""
+    waiting = {path: path.with_name(f"{WRITING}{path.name}") for path in sorted(files, key=_is_result)}
+    before = {path: path.read_bytes() if path.exists() else None for path in files}
     try:
-        for path, data in files:
-            atomic_write_bytes(path, data)
-    except StoreError:
-        with contextlib.suppress(OSError):
-            _unlink(*new)
+        for path, data in files.items():
+            atomic_write_bytes(waiting[path], data)
+        for path, place in waiting.items():
+            os.replace(place, path)
+    except (StoreError, OSError):
+        with contextlib.suppress(OSError, StoreError):
+            _put_back(before)
         raise
+    finally:
+        with contextlib.suppress(OSError):
+            _unlink(*waiting.values())
 
 
-def _contents(published: Published, out: Path) -> Iterator[tuple[Path, bytes]]:
-    if published.pictures is not None:
-        yield out / published.result.pictures_place, published.pictures
-    yield out / published.result.place, to_text(published.result).encode()
+def _is_result(path: Path) -> bool:
+    return path.suffix == ".json"
+
+
+def _put_back(before: Mapping[Path, bytes | None]) -> None:
+    for path, data in before.items():
+        if data is None:
+            _unlink(path)
+        elif not _holds(path, data):
+            atomic_write_bytes(path, data)
 
 
 def _holds(path: Path, data: bytes) -> bool:

@@ -50,7 +50,7 @@ class AttackSpec(BaseModel):
         replay: Folder with stored candidates that are tried again; None for an attack that makes its own.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str
     preset: str | None = None
@@ -97,7 +97,7 @@ class CellSpec(BaseModel):
         attack_prompts: First so many explicit prompts are attacked; None without attacks.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     method: str
     imported: Path | None = None
@@ -108,9 +108,9 @@ class CellSpec(BaseModel):
     concept: str
     model: str
     protocol: str
-    prompts: int | None = None
-    repetitions: int
-    steps: int
+    prompts: int | None = Field(default=None, gt=0)
+    repetitions: int = Field(gt=0)
+    steps: int = Field(gt=0)
     height: int | None = None
     width: int | None = None
     guidance_scale: float | None = None
@@ -173,7 +173,7 @@ class CellResult(BaseModel):
             and the cell is done all the same.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     schema_version: int = SCHEMA_VERSION
     id: str

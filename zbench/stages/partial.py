@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
 
+from zbench.code import code_fault, code_record
 from zbench.errors import StoreError
 from zbench.stages.picture_files import picture_path, write_picture
 from zbench.stages.samples import Manifest, Sample, read_manifest, write_manifest
@@ -52,7 +53,9 @@ class PartialSamples:
             samples: What is to be drawn.
         """
         self._place, self._samples = place, samples
-        self._digest = sha256_bytes(canonical_json(dict(config)).encode())
+        # What nobody can get again draws for itself: clean code goes on with nothing that it began.
+        made_by = {"unclean": True} if code_fault(code_record()) else {}
+        self._digest = sha256_bytes(canonical_json({**config, **made_by}).encode())
         self.known = self._intact(self._journalled() or self._listed())
         self._clear()
 

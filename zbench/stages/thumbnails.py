@@ -76,7 +76,7 @@ def thin(folder: StageFolder) -> int:
         if missing or is_thinned(folder.path):
             return 0
         before = _bytes_in(folder.path)
-        folder.write(lambda place: _fill(folder.path, place))
+        folder.write(lambda place: _fill(folder.path, place), same_work=True)
         return before - _bytes_in(folder.path)
 
 
