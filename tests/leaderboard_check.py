@@ -23,7 +23,8 @@ from zbench.report.site import places
 from zbench.report.site.build import build_site
 from zbench.report.site.group_page import GroupPage, group_page_of
 from zbench.report.standings import standings
-from zbench.report.tables.render import render_all, write_tables
+from zbench.report.tables.render import render_all
+from zbench.report.tables.writing import write_tables
 from zbench.report.values import WORLD_NOTE
 from zbench.reproduction.answering import Reader
 from zbench.reproduction.grids import Options

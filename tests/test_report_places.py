@@ -18,7 +18,8 @@ from zbench.report.site.build import build_site
 from zbench.report.site.places import keys_of
 from zbench.report.standings import standings
 from zbench.report.tables.build import document, record_of
-from zbench.report.tables.render import render_all, write_tables
+from zbench.report.tables.render import render_all
+from zbench.report.tables.writing import write_tables
 from zbench.results.groups import groups
 from zbench.results.schema import PublishedResult
 from zbench.store import safe_name

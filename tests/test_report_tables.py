@@ -24,8 +24,9 @@ from zbench.report.tables import html, latex, machine, markdown, terminal
 from zbench.report.tables.build import document, record_of
 from zbench.report.tables.choosing import Wish, documents
 from zbench.report.tables.columns import catalogue, in_order
-from zbench.report.tables.render import render_all, write_tables
+from zbench.report.tables.render import render_all
 from zbench.report.tables.sheet import Document
+from zbench.report.tables.writing import write_tables
 from zbench.results.groups import Group, groups
 
 PLAN = Plan(methods=5, concepts=3, seeds=3, attacks=2, sprites=False)

@@ -132,7 +132,8 @@ def _print(made: list[Document], form: str) -> None:
 
 def _write_all(results: Path, out: Path, cache: Path | None, *, plain: bool) -> None:
     """Writes the tables that a repository keeps beside its results."""
-    from zbench.report.tables.render import render_all, write_tables
+    from zbench.report.tables.render import render_all
+    from zbench.report.tables.writing import write_tables
 
     if not plain:
         raise ConfigurationError(

@@ -14,12 +14,9 @@ from zbench.report.tables.build import document, record_of
 from zbench.report.tables.cache import Cache
 from zbench.report.tables.overview import Entry, entry_of
 from zbench.report.tables.shared import forms, shared_tables
-from zbench.report.tables.writing import write_tables
 from zbench.results.each_part import each_part
 from zbench.results.groups import Group, groups
 from zbench.results.tree import Part, parts
-
-__all__ = ["PartTables", "Rendered", "group_tables", "part_groups", "render_all", "write_tables"]
 
 
 @dataclass(frozen=True)
